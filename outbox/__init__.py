@@ -1,0 +1,11 @@
+"""The event and its store: knows PostgreSQL, knows neither Meta nor processes.
+
+event.py outcome.py     the values: what was decided, what became of it
+emit.py                 an application's side: write an event in its own transaction
+log.py                  the relay's side of the log: windows, cursors
+settle.py               the relay's side of outcomes: every durable write, fenced
+ledger.py               a handler's side of its steps: intents before irreversible calls
+handler.py              what delivers events of one type
+operations.py           a person's side: show, replay, cancel
+database.py             connections, and whether a server will do
+"""

@@ -1,0 +1,27 @@
+"""The errors of the store: a class for each decision that its callers take."""
+
+from __future__ import annotations
+
+
+class OutboxError(Exception):
+    """Root of all errors that this package raises; its message is one sentence for people."""
+
+
+class LeaseLost(OutboxError):
+    """This relay incarnation may write no more: drop everything in memory and join again as a new one."""
+
+
+class EventCancelled(OutboxError):
+    """An operator cancelled the event before its irreversible call: end it as cancelled."""
+
+
+class DeadlinePassed(OutboxError):
+    """The event's `expires_at` passed before its irreversible call: end it as expired."""
+
+
+class Refused(OutboxError):
+    """An operation for people was refused by the store's rules, and the message says which and what to do."""
+
+
+class DatabaseUnsuitable(OutboxError):
+    """The database can't serve a relay: unreachable, too old, read-only, or the role lacks a grant."""

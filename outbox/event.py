@@ -1,0 +1,50 @@
+"""An event: what an application decided, as it stands in the log.
+
+Ids are `NewType`s, so that an event id is not taken for a relay's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NewType, TypeAlias
+
+EventId = NewType("EventId", int)
+RelayId = NewType("RelayId", int)
+Lane = NewType("Lane", int)
+
+JsonObject: TypeAlias = dict[str, Any]
+
+LANE_COUNT = 64
+"""Fixed for ever: lanes are written into every event."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event of the log.
+
+    Attributes:
+        id: Its identity. Ids do not commit in order.
+        lane: 0 to 63; a lane belongs to one relay at a time.
+        key: The publishing account; at most one event of a key is in flight. None routes anywhere.
+        sequence: Events of the same key and sequence are handled strictly in order. None orders nothing.
+        type: Names the handler.
+        payload: What the handler needs, a JSON object.
+        headers: About the event: trace context, the emitting application.
+        publish_at: Not dispatched before; None means at once.
+        expires_at: Ends as expired when nothing irreversible was begun by then; None means never.
+        replay_of: The event that this one replays.
+        created_at: When it was emitted, by the database's clock.
+    """
+
+    id: EventId
+    lane: Lane
+    key: str | None
+    sequence: str | None
+    type: str
+    payload: JsonObject
+    headers: JsonObject
+    publish_at: datetime | None
+    expires_at: datetime | None
+    replay_of: EventId | None
+    created_at: datetime

@@ -1,0 +1,142 @@
+"""What a handler returns. Only the relay's settler turns an outcome into rows.
+
+| outcome   | meaning                                              | rows               |
+|-----------|------------------------------------------------------|--------------------|
+| Published | done                                                 | receipt            |
+| Dead      | will never work                                      | receipt            |
+| Expired   | the deadline passed before anything irreversible     | receipt            |
+| Cancelled | an operator asked, before anything irreversible      | receipt            |
+| Retry     | failed before anything irreversible                  | attempt, waiting   |
+| Defer     | not our turn yet; costs no attempt                   | waiting            |
+| Hold      | the account or the app must pause; costs no attempt  | hold, waiting      |
+| Unknown   | an irreversible call may have gone through           | attempt, waiting   |
+
+Times are delays in seconds from now, never instants: a handler does not know the database's clock, and the
+database's is the only one that counts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal, TypeAlias
+
+from outbox.event import JsonObject
+
+
+class Reason(StrEnum):
+    """Why an event waits; the values of `outbox.waiting.reason`."""
+
+    SCHEDULED = "scheduled"
+    RETRY = "retry"
+    PROCESSING = "processing"
+    MISSING = "missing"
+    RATE_LIMITED = "rate_limited"
+    HELD = "held"
+    PARKED = "parked"
+    UNKNOWN = "unknown"
+
+
+DeferReason: TypeAlias = Literal[Reason.PROCESSING, Reason.MISSING, Reason.RATE_LIMITED]
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """It is done; `result` is what to remember of it: remote ids, permalink."""
+
+    result: JsonObject = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Dead:
+    """It will never work. `reason` is one word for filters, `error` one sentence for people."""
+
+    error: str
+    reason: str = "rejected"
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """The deadline passed before anything irreversible was begun."""
+
+    error: str = "the deadline passed before it could be published"
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """An operator cancelled it before anything irreversible was begun."""
+
+    error: str = "cancelled by an operator"
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """It failed before anything irreversible, and costs an attempt.
+
+    Attributes:
+        error: One sentence.
+        after_seconds: At least this long; None leaves it to the relay's backoff alone.
+        context: What helps to understand the failure; kept in `outbox.attempts`.
+    """
+
+    error: str
+    after_seconds: float | None = None
+    context: JsonObject | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Defer:
+    """Not our turn yet; costs no attempt and ends at the event's deadline only.
+
+    Attributes:
+        delay_seconds: How long; under `RelaySettings.short_deferral_seconds` it stays in memory and writes nothing.
+        reason: Why.
+        error: One sentence where there is something to tell; it makes a row in `outbox.attempts`.
+        context: Kept beside the error.
+    """
+
+    delay_seconds: float
+    reason: DeferReason
+    error: str | None = None
+    context: JsonObject | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """The event's key, or the whole app, must pause; the event waits with it and costs no attempt.
+
+    Attributes:
+        delay_seconds: How long; `math.inf` waits for a person.
+        reason: One word: rate_limited, token, account.
+        error: One sentence.
+        scope: What pauses.
+        context: Kept beside the error.
+    """
+
+    delay_seconds: float
+    reason: str
+    error: str
+    scope: Literal["key", "app"] = "key"
+    context: JsonObject | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """An irreversible call may have gone through. It is never repeated blindly: the next dispatch reconciles.
+
+    The event's key pauses until then, so that what appears meanwhile can only be this event's.
+
+    Attributes:
+        error: One sentence: what is known, what is not.
+        delay_seconds: When to reconcile (again); None waits for a person, and the key goes on.
+        context: Kept beside the error.
+    """
+
+    error: str
+    delay_seconds: float | None
+    context: JsonObject | None = None
+
+
+Ending: TypeAlias = Published | Dead | Expired | Cancelled
+Waiting: TypeAlias = Retry | Defer | Hold | Unknown
+Outcome: TypeAlias = Ending | Waiting

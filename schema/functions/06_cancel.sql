@@ -1,0 +1,33 @@
+-- Asks for an event to be cancelled. From the commit on no irreversible call of the event can begin; the relay's
+-- settler writes the receipt. An event whose irreversible call was begun already ends as that call did.
+--
+-- Called by: operators, through `outbox cancel` or psql.
+-- Locks:     the event's row in outbox.waiting, to make it due at once.
+-- Raises:    OB001 no such event; OB004 it has ended already. Asking twice is no error.
+create or replace function outbox.cancel(event_id bigint, reason text default null) returns void
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  ended text;
+  event_lane smallint;
+begin
+  select e.lane into event_lane from outbox.events as e where e.id = cancel.event_id;
+  if not found then
+    raise exception 'event % does not exist', cancel.event_id using errcode = 'OB001';
+  end if;
+  select r.outcome into ended from outbox.receipts as r where r.event_id = cancel.event_id;
+  if found then
+    raise exception 'event % has ended already: %', cancel.event_id, ended using errcode = 'OB004';
+  end if;
+  insert into outbox.cancellations (event_id, reason) values (cancel.event_id, cancel.reason) on conflict do nothing;
+  update outbox.waiting as w set due_at = clock_timestamp() where w.event_id = cancel.event_id;
+  perform pg_notify('outbox', event_lane::text);
+end
+$$;
+
+comment on function outbox.cancel is 'Asks for an event to be cancelled: no irreversible call of it begins after this commits.';
+
+revoke all on function outbox.cancel from public;
+grant execute on function outbox.cancel to outbox_operator;

@@ -1,0 +1,27 @@
+-- Ends the hold on a key, or on the whole app where the key is null, and makes what waits for it due at once.
+--
+-- Called by: operators; the command line, when an account gets a new token.
+-- Locks:     the hold's row, then the rows in outbox.waiting that wait for it.
+-- Raises:    nothing; returns how many events go on.
+create or replace function outbox.release(key text) returns bigint
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  released_count bigint;
+begin
+  delete from outbox.holds as h
+  where h.scope = case when release.key is null then 'app' else 'key' end and h.key = coalesce(release.key, '');
+  update outbox.waiting as w set due_at = clock_timestamp()
+  where w.reason in ('held', 'rate_limited') and (release.key is null or w.key = release.key);
+  get diagnostics released_count = row_count;
+  perform pg_notify('outbox', 'holds');
+  return released_count;
+end
+$$;
+
+comment on function outbox.release is 'Ends the hold on a key, or on the app where the key is null; returns how many events go on at once.';
+
+revoke all on function outbox.release from public;
+grant execute on function outbox.release to outbox_operator;
