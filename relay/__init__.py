@@ -1,0 +1,16 @@
+"""The process: moves events from the log to a handler and its outcome into a receipt.
+
+doorbell -> reader -> scheduler -> workers -> settler
+  wake      window    which may    handler    the only
+  or poll   of the    run now      called     writer
+            log          ^                      |
+                         +------- timers <------+
+                                  what waits
+
+delivery.py holds.py scheduler.py decide.py backoff.py    values and pure decisions
+clock.py lanes.py                                         the database's time, the lease
+incarnation.py                                            all of the above, for as long as one lease lasts
+app.py                                                    the process around incarnations: handlers, HTTP, signals
+metrics.py health.py logs.py settings.py                  what people see and set
+cli/ demo/                                                what people call
+"""

@@ -11,10 +11,8 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   ended text;
-  event_lane smallint;
 begin
-  select e.lane into event_lane from outbox.events as e where e.id = cancel.event_id;
-  if not found then
+  if not exists (select from outbox.events as e where e.id = cancel.event_id) then
     raise exception 'event % does not exist', cancel.event_id using errcode = 'OB001';
   end if;
   select r.outcome into ended from outbox.receipts as r where r.event_id = cancel.event_id;
@@ -23,7 +21,7 @@ begin
   end if;
   insert into outbox.cancellations (event_id, reason) values (cancel.event_id, cancel.reason) on conflict do nothing;
   update outbox.waiting as w set due_at = clock_timestamp() where w.event_id = cancel.event_id;
-  perform pg_notify('outbox', event_lane::text);
+  perform pg_notify('outbox', 'waiting');
 end
 $$;
 

@@ -1,0 +1,186 @@
+"""Connections to PostgreSQL, and whether a server will do.
+
+Every connection of ours is in autocommit and asks for the primary (`target_session_attrs=read-write`): the incident
+that this project answers began with a worker that may have read from a replica.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, LiteralString
+
+import orjson
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.rows import TupleRow
+from psycopg.types.json import set_json_dumps, set_json_loads
+from psycopg_pool import AsyncConnectionPool
+
+from outbox.errors import DatabaseUnsuitable
+
+SERVER_VERSION_MIN = 140000
+"""PostgreSQL 14: `create or replace trigger`, and xid8 snapshots without a patch."""
+
+LOG_READER_SETTINGS: Mapping[str, str] = {
+    # The log's plans must not hang on statistics: index range scans on xid, always.
+    "enable_seqscan": "off",
+    "enable_bitmapscan": "off",
+    "plan_cache_mode": "force_generic_plan",
+    "jit": "off",
+}
+
+INSPECT_SERVER: LiteralString = """
+select
+  current_setting('server_version_num')::integer,
+  current_setting('server_version'),
+  pg_is_in_recovery(),
+  current_setting('transaction_read_only') = 'on',
+  current_user
+"""
+
+MISSING_GRANTS: LiteralString = """
+select t.name || ' (' || t.privilege || ')'
+from (values
+  ('outbox.events', 'select'), ('outbox.receipts', 'insert'), ('outbox.steps', 'insert'), ('outbox.attempts', 'insert'),
+  ('outbox.waiting', 'delete'), ('outbox.relays', 'update'), ('outbox.lanes', 'update'), ('outbox.cursors', 'update')
+) as t (name, privilege)
+where not has_table_privilege(t.name, t.privilege)
+"""
+
+
+async def connect(
+    dsn: str,
+    *,
+    application_name: str,
+    connect_seconds: float = 5,
+    statement_seconds: float = 10,
+    settings: Mapping[str, str] | None = None,
+) -> AsyncConnection[TupleRow]:
+    """Open an autocommit connection to the primary.
+
+    Args:
+        dsn: A libpq connection string or URI; several hosts are tried in order.
+        application_name: What `pg_stat_activity` shows.
+        connect_seconds: How long one host may take to answer.
+        statement_seconds: The server ends any statement that takes longer.
+        settings: Further server settings of this session.
+
+    Raises:
+        DatabaseUnsuitable: The server can't be reached or is read-only; one sentence, without the password.
+    """
+    conninfo = _conninfo(dsn, application_name, connect_seconds, statement_seconds, settings or {})
+    try:
+        connection = await AsyncConnection.connect(conninfo, autocommit=True)
+    except psycopg.Error as error:
+        raise DatabaseUnsuitable(_why_not_connected(dsn, error)) from error
+    configure(connection)
+    return connection
+
+
+@asynccontextmanager
+async def open_pool(
+    dsn: str, *, application_name: str, size_max: int, statement_seconds: float = 10
+) -> AsyncIterator[AsyncConnectionPool[AsyncConnection[TupleRow]]]:
+    """Open a pool of autocommit connections to the primary, and close it at the end."""
+
+    async def configured(connection: AsyncConnection[TupleRow]) -> None:
+        configure(connection)
+
+    pool = AsyncConnectionPool(
+        _conninfo(dsn, application_name, 5, statement_seconds, {}),
+        connection_class=AsyncConnection[TupleRow],
+        min_size=1,
+        max_size=size_max,
+        kwargs={"autocommit": True},
+        configure=configured,
+        open=False,
+        timeout=10,
+        name=application_name,
+    )
+    await pool.open()
+    try:
+        yield pool
+    finally:
+        await pool.close()
+
+
+def configure(connection: AsyncConnection[TupleRow]) -> None:
+    """Read and write JSON with orjson on a connection."""
+    set_json_loads(orjson.loads, connection)
+    set_json_dumps(orjson.dumps, connection)
+
+
+async def require_suitable(connection: AsyncConnection[TupleRow]) -> None:
+    """Check the server and the role before a relay begins.
+
+    Raises:
+        DatabaseUnsuitable: Too old, in recovery, read-only, or a grant is missing; one sentence.
+    """
+    row = await (await connection.execute(INSPECT_SERVER)).fetchone()
+    assert row is not None
+    version, version_text, in_recovery, read_only, role = row
+    if version < SERVER_VERSION_MIN:
+        raise DatabaseUnsuitable(f"expected PostgreSQL 14 or newer, found {version_text}: upgrade the server")
+    if in_recovery:
+        raise DatabaseUnsuitable(
+            "expected the primary, found a server in recovery (a replica): point the DSN at the primary"
+        )
+    if read_only:
+        raise DatabaseUnsuitable(
+            "expected a server that takes writes, found default_transaction_read_only=on: point the DSN at the primary"
+        )
+    missing = await (await connection.execute(MISSING_GRANTS)).fetchall()
+    if missing:
+        raise DatabaseUnsuitable(
+            f"role {role} lacks its grants on {', '.join(name for (name,) in missing)}: grant outbox_relay to {role}"
+        )
+
+
+def _conninfo(
+    dsn: str, application_name: str, connect_seconds: float, statement_seconds: float, settings: Mapping[str, str]
+) -> str:
+    try:
+        given = conninfo_to_dict(dsn)
+    except psycopg.ProgrammingError as error:
+        raise DatabaseUnsuitable(
+            "expected a PostgreSQL connection string such as postgresql://user@host/database, found something else"
+        ) from error
+    milliseconds = str(int(statement_seconds * 1000))
+    server_settings = {
+        "statement_timeout": milliseconds,
+        "idle_in_transaction_session_timeout": milliseconds,
+        **settings,
+    }
+    options = " ".join(f"-c {name}={value}" for name, value in server_settings.items())
+    defaults: dict[str, Any] = {
+        "application_name": application_name,
+        "connect_timeout": max(2, round(connect_seconds)),
+        "target_session_attrs": "read-write",
+        "keepalives_idle": 5,
+        "keepalives_interval": 2,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 10_000,
+    }
+    options = f"{given['options']} {options}" if given.get("options") else options
+    return make_conninfo(**{**defaults, **given, "options": options})
+
+
+def _why_not_connected(dsn: str, error: psycopg.Error) -> str:
+    where = _where(dsn)
+    text = str(error)
+    if "read-only" in text or "in hot standby mode" in text or "recovery" in text:
+        return f"expected a server that takes writes, found a read-only one at {where}: point the DSN at the primary"
+    lines = [re.sub(r"^.*?(FATAL|ERROR):\s*", "", line).strip() for line in text.splitlines() if line.strip()]
+    return f"can't connect to PostgreSQL at {where}: {lines[-1] if lines else 'no reason given'}"
+
+
+def _where(dsn: str) -> str:
+    """Name the server without its user and password."""
+    try:
+        given = conninfo_to_dict(dsn)
+    except psycopg.ProgrammingError:
+        return "an unreadable address"
+    return f"{given.get('host') or 'the local socket'}:{given.get('port') or 5432}/{given.get('dbname') or ''}"

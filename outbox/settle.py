@@ -1,0 +1,357 @@
+"""Every durable write of a relay: receipts, waiting rows, attempts, steps, holds, cursors.
+
+One statement in autocommit, whatever the batch holds, so that nothing is ever half written and no lock outlives a
+round trip. The statement begins with the fence: it locks the relay's own row `for share`, and proves that this
+incarnation is not retired and owns the lanes that it touches. Retiring needs that row exclusively, so either the
+write is first, or it finds no fence and writes nothing.
+
+One writer at a time for each relay: two transactions that share-lock one row at once would make a multixact each.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal, LiteralString
+
+import orjson
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow
+
+from outbox.errors import LeaseLost
+from outbox.event import Event, EventId, JsonObject, Lane, RelayId
+from outbox.ledger import Step
+from outbox.log import Cursor
+from outbox.outcome import Reason
+
+SETTLE: LiteralString = """
+with fence as materialized (
+  select r.id, r.name, r.leased_until
+  from outbox.relays as r
+  where r.id = %(relay_id)s and r.retired_at is null
+    and cardinality(%(lanes)s::smallint[]) = (
+      select count(*) from outbox.lanes as l where l.relay_id = r.id and l.lane = any (%(lanes)s::smallint[])
+    )
+  for share of r
+),
+ended as (
+  insert into outbox.receipts (
+    event_id, outcome, reason, attempts, deferrals, result, error, relay_id, dispatched_at
+  )
+  select
+    t.event_id, t.outcome, t.reason, t.attempts, t.deferrals, t.result::jsonb, t.error, fence.id,
+    clock_timestamp() - t.dispatched_seconds_ago * interval '1 second'
+  from fence, unnest(
+    %(event_ids)s::bigint[], %(outcomes)s::text[], %(reasons)s::text[], %(attempts)s::integer[],
+    %(deferrals)s::integer[], %(results)s::text[], %(errors)s::text[], %(dispatched_seconds_ago)s::float8[]
+  ) as t (event_id, outcome, reason, attempts, deferrals, result, error, dispatched_seconds_ago)
+),
+no_longer_waiting as (
+  delete from outbox.waiting as w using fence where w.event_id = any (%(no_longer_waiting)s::bigint[])
+),
+waits as (
+  insert into outbox.waiting as w (
+    event_id, lane, key, sequence, reason, due_at, attempts, deferrals, error
+  )
+  select
+    t.event_id, t.lane, t.key, t.sequence, t.reason,
+    coalesce(clock_timestamp() + t.delay_seconds * interval '1 second', 'infinity'),
+    t.attempts, t.deferrals, t.error
+  from fence, jsonb_to_recordset(%(waits)s::jsonb) as t (
+    event_id bigint, lane smallint, key text, sequence text, reason text, delay_seconds float8,
+    attempts integer, deferrals integer, error text
+  )
+  on conflict (event_id) do update set
+    reason = excluded.reason, due_at = excluded.due_at, attempts = excluded.attempts, deferrals = excluded.deferrals,
+    error = coalesce(excluded.error, w.error)
+),
+tries as (
+  insert into outbox.attempts (event_id, reason, error, context, relay_id)
+  select t.event_id, t.reason, t.error, t.context, fence.id
+  from fence, jsonb_to_recordset(%(tries)s::jsonb) as t (event_id bigint, reason text, error text, context jsonb)
+),
+held as (
+  insert into outbox.holds as h (scope, key, held_until, reason, held_by)
+  select
+    t.scope, t.key, coalesce(clock_timestamp() + t.delay_seconds * interval '1 second', 'infinity'), t.reason,
+    fence.name
+  from fence, jsonb_to_recordset(%(holds)s::jsonb) as t (scope text, key text, delay_seconds float8, reason text)
+  on conflict (scope, key) do update set
+    held_until = excluded.held_until, reason = excluded.reason, held_by = excluded.held_by,
+    created_at = excluded.created_at
+    where excluded.held_until >= h.held_until
+),
+verdicts as (
+  select t.*, case
+    when t.state <> 'intent' then 'written'
+    when exists (select from outbox.cancellations as c where c.event_id = t.event_id) then 'cancelled'
+    when exists (
+      select from outbox.events as e where e.id = t.event_id and e.expires_at <= clock_timestamp()
+    ) then 'expired'
+    when fence.leased_until <= clock_timestamp() + t.call_seconds * interval '1 second' then 'lease_too_short'
+    else 'written'
+  end as verdict
+  from fence, jsonb_to_recordset(%(steps)s::jsonb) as t (
+    event_id bigint, position integer, name text, state text, fingerprint text, detail jsonb, call_seconds float8
+  )
+),
+stepped as (
+  insert into outbox.steps (event_id, position, name, state, fingerprint, detail, relay_id)
+  select t.event_id, t.position, t.name, t.state, t.fingerprint, t.detail, fence.id
+  from fence, verdicts as t
+  where t.verdict = 'written'
+  returning event_id, position, created_at
+)
+select v.event_id, v.position, v.verdict, s.created_at
+from fence
+left join verdicts as v on true
+left join stepped as s on s.event_id = v.event_id and s.position = v.position
+"""
+
+SAVE_CURSORS: LiteralString = """
+with fence as materialized (
+  select r.id
+  from outbox.relays as r
+  where r.id = %(relay_id)s and r.retired_at is null
+    and cardinality(%(lanes)s::smallint[]) = (
+      select count(*) from outbox.lanes as l where l.relay_id = r.id and l.lane = any (%(lanes)s::smallint[])
+    )
+  for share of r
+),
+saved as (
+  update outbox.cursors as c
+  set seen = %(seen)s::pg_snapshot, "window" = %(window)s::pg_snapshot, position = %(position)s,
+    saved_at = clock_timestamp()
+  from fence
+  where c.lane = any (%(lanes)s::smallint[])
+)
+select id from fence
+"""
+
+PROMOTE: LiteralString = """
+with fence as materialized (
+  select r.id from outbox.relays as r where r.id = %(relay_id)s and r.retired_at is null for share of r
+),
+heads as (
+  select t.key, t.sequence, h.event_id, h.reason
+  from unnest(%(keys)s::text[], %(sequences)s::text[]) as t (key, sequence)
+  left join lateral (
+    select w.event_id, w.reason from outbox.waiting as w
+    where w.key = t.key and w.sequence = t.sequence
+    order by w.event_id
+    limit 1
+  ) as h on true
+),
+promoted as (
+  update outbox.waiting as w set due_at = clock_timestamp()
+  from heads, fence
+  where w.event_id = heads.event_id and heads.reason = 'parked'
+)
+select heads.key, heads.sequence, heads.event_id is null as free from fence, heads
+"""
+"""Makes the first waiting event of each sequence due if it is parked: nothing is before it any more."""
+
+Verdict = Literal["written", "cancelled", "expired", "lease_too_short"]
+
+Ended = Literal["published", "dead", "cancelled", "expired"]
+"""The values of `outbox.receipts.outcome`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """An event's end. `dispatched_seconds_ago` is None for one that was never dispatched."""
+
+    event: Event
+    outcome: Ended
+    reason: str | None
+    attempts: int
+    deferrals: int
+    result: JsonObject | None
+    error: str | None
+    dispatched_seconds_ago: float | None
+    was_waiting: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """A waiting row. `delay_seconds` may be `math.inf`: for another event, or for a person."""
+
+    event: Event
+    reason: Reason
+    delay_seconds: float
+    attempts: int
+    deferrals: int
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """A row of `outbox.attempts`: a try that did not end its event and has something to tell."""
+
+    event: Event
+    reason: Reason
+    error: str
+    context: JsonObject | None
+
+
+@dataclass(frozen=True, slots=True)
+class HoldRow:
+    """A row of `outbox.holds`. `delay_seconds` may be `math.inf`."""
+
+    scope: Literal["key", "app"]
+    key: str
+    delay_seconds: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepRow:
+    """A row of `outbox.steps`. `call_seconds`: how long the lease must outlive now, for an intent."""
+
+    event: Event
+    step: Step
+    call_seconds: float | None
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one statement writes."""
+
+    receipts: list[Receipt] = field(default_factory=list)
+    waits: list[Wait] = field(default_factory=list)
+    tries: list[Try] = field(default_factory=list)
+    holds: list[HoldRow] = field(default_factory=list)
+    steps: list[StepRow] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.receipts or self.waits or self.tries or self.holds or self.steps)
+
+    @property
+    def lanes(self) -> list[Lane]:
+        """The lanes that this batch touches."""
+        touched = {row.event.lane for row in self.receipts}
+        touched.update(row.event.lane for row in self.waits)
+        touched.update(row.event.lane for row in self.steps)
+        return list(touched)
+
+
+StepVerdicts = dict[tuple[EventId, int], tuple[Verdict, datetime | None]]
+
+
+async def settle(connection: AsyncConnection[TupleRow], relay_id: RelayId, batch: Batch) -> StepVerdicts:
+    """Write a batch, whole or not at all, and return what became of its steps by event and position.
+
+    An intent is not written, and says why, where its event was cancelled or has expired, or where the lease would
+    not outlive its call. All other rows are written.
+
+    Raises:
+        LeaseLost: This incarnation is retired or does not own the lanes; nothing was written.
+        psycopg.Error: Whether the batch was written is not known.
+    """
+    cursor = await connection.execute(SETTLE, _arguments(relay_id, batch), prepare=True)
+    rows = await cursor.fetchall()
+    if not rows:
+        raise LeaseLost(f"relay {relay_id} is retired, or a lane that it wrote to is another's")
+    return {(event_id, position): (verdict, at) for event_id, position, verdict, at in rows if event_id is not None}
+
+
+async def save_cursor(
+    connection: AsyncConnection[TupleRow], relay_id: RelayId, lanes: Sequence[Lane], cursor: Cursor
+) -> None:
+    """Save how far some lanes have been read and settled. Raises LeaseLost."""
+    arguments = {
+        "relay_id": relay_id,
+        "lanes": list(lanes),
+        "seen": cursor.seen,
+        "window": cursor.window,
+        "position": cursor.position,
+    }
+    if await (await connection.execute(SAVE_CURSORS, arguments)).fetchone() is None:
+        raise LeaseLost(f"relay {relay_id} is retired, or a lane whose cursor it saved is another's")
+
+
+async def promote(
+    connection: AsyncConnection[TupleRow], relay_id: RelayId, sequences: Sequence[tuple[str, str]]
+) -> list[tuple[str, str]]:
+    """Make the next event of each (key, sequence) due, and return the sequences in which none waits any more.
+
+    Raises:
+        LeaseLost: This incarnation is retired.
+    """
+    arguments = {
+        "relay_id": relay_id,
+        "keys": [key for key, _ in sequences],
+        "sequences": [sequence for _, sequence in sequences],
+    }
+    rows = await (await connection.execute(PROMOTE, arguments)).fetchall()
+    if not rows:
+        raise LeaseLost(f"relay {relay_id} is retired")
+    return [(key, sequence) for key, sequence, free in rows if free]
+
+
+def _arguments(relay_id: RelayId, batch: Batch) -> dict[str, Any]:
+    receipts = batch.receipts
+    return {
+        "relay_id": relay_id,
+        "lanes": batch.lanes,
+        "event_ids": [row.event.id for row in receipts],
+        "outcomes": [row.outcome for row in receipts],
+        "reasons": [row.reason for row in receipts],
+        "attempts": [row.attempts for row in receipts],
+        "deferrals": [row.deferrals for row in receipts],
+        "results": [orjson.dumps(row.result).decode() if row.result else None for row in receipts],
+        "errors": [row.error for row in receipts],
+        "dispatched_seconds_ago": [row.dispatched_seconds_ago for row in receipts],
+        "no_longer_waiting": [row.event.id for row in receipts if row.was_waiting],
+        "waits": _json([_wait_record(row) for row in batch.waits]),
+        "tries": _json(
+            [
+                {"event_id": row.event.id, "reason": row.reason, "error": row.error, "context": row.context}
+                for row in batch.tries
+            ]
+        ),
+        "holds": _json(
+            [
+                {"scope": row.scope, "key": row.key, "delay_seconds": _finite(row.delay_seconds), "reason": row.reason}
+                for row in batch.holds
+            ]
+        ),
+        "steps": _json([_step_record(row) for row in batch.steps]),
+    }
+
+
+def _wait_record(row: Wait) -> JsonObject:
+    return {
+        "event_id": row.event.id,
+        "lane": row.event.lane,
+        "key": row.event.key,
+        "sequence": row.event.sequence,
+        "reason": row.reason,
+        "delay_seconds": _finite(row.delay_seconds),
+        "attempts": row.attempts,
+        "deferrals": row.deferrals,
+        "error": row.error,
+    }
+
+
+def _step_record(row: StepRow) -> JsonObject:
+    return {
+        "event_id": row.event.id,
+        "position": row.step.position,
+        "name": row.step.name,
+        "state": row.step.state,
+        "fingerprint": row.step.fingerprint,
+        "detail": row.step.detail,
+        "call_seconds": row.call_seconds,
+    }
+
+
+def _json(records: list[JsonObject]) -> str:
+    return orjson.dumps(records).decode()
+
+
+def _finite(seconds: float) -> float | None:
+    """JSON has no infinity: null stands for it."""
+    return seconds if math.isfinite(seconds) else None

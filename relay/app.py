@@ -1,0 +1,179 @@
+"""The process: handlers and HTTP for as long as it lives, incarnations one after another, signals.
+
+This is where event types find their handlers: among the entry points `outbox_relay.handlers` of all installed
+projects. Nothing else in this package knows who they are.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.metadata import EntryPoint, entry_points, version
+from random import Random
+
+import anyio
+import psycopg
+import structlog
+from prometheus_client import CollectorRegistry
+
+from outbox import database
+from outbox.errors import DatabaseUnsuitable, LeaseLost, OutboxError
+from outbox.handler import Handler, HandlerFactory, Runtime
+from relay import health
+from relay.health import Readiness
+from relay.incarnation import Incarnation
+from relay.metrics import RelayMetrics
+from relay.settings import RelaySettings
+from schema.migrate import require_current
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+ENTRY_POINTS = "outbox_relay.handlers"
+
+_REJOIN_SECONDS_MAX = 5.0
+
+
+async def run(settings: RelaySettings) -> None:
+    """Run a relay until SIGTERM or SIGINT; a second signal ends it at once.
+
+    Raises:
+        OutboxError: It can't start; one sentence.
+    """
+    stop = anyio.Event()
+    async with anyio.create_task_group() as group:
+        group.start_soon(_obey_signals, stop, group.cancel_scope)
+        async with serve(settings, stop):
+            pass
+        group.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def serve(
+    settings: RelaySettings, stop: anyio.Event, *, factories: Mapping[str, HandlerFactory] | None = None
+) -> AsyncIterator[str]:
+    """Run a relay beside the block, give the URL of its HTTP server, and at the end wait until `stop` is obeyed.
+
+    Args:
+        settings: The relay's.
+        stop: Set by the caller to shut the relay down.
+        factories: Handlers by event type; None takes those of the installed projects.
+
+    Raises:
+        OutboxError: It can't start; one sentence.
+    """
+    factories = installed_factories() if factories is None else factories
+    dsn = settings.dsn.get_secret_value()
+    async with AsyncExitStack() as stack:
+        async with await database.connect(dsn, application_name="outbox-start") as connection:
+            await anyio.to_thread.run_sync(require_current, dsn)
+            await database.require_suitable(connection)
+        registry = CollectorRegistry()
+        metrics = RelayMetrics(registry, factories)
+        supervisor = Supervisor(settings, metrics)
+        url = await stack.enter_async_context(
+            health.serve(settings.metrics_host, settings.metrics_port, registry, supervisor.readiness)
+        )
+        pool = await stack.enter_async_context(
+            database.open_pool(dsn, application_name="outbox-handlers", size_max=settings.pool_size_max)
+        )
+        runtime = Runtime(pool, registry)
+        handlers = {
+            event_type: await stack.enter_async_context(factory(runtime)) for event_type, factory in factories.items()
+        }
+        async with anyio.create_task_group() as group:
+            group.start_soon(supervisor.run, handlers, stop)
+            yield url
+
+
+class Supervisor:
+    """Runs one incarnation after another: whatever ends one, the next begins from what is durable."""
+
+    def __init__(self, settings: RelaySettings, metrics: RelayMetrics) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._incarnation: Incarnation | None = None
+
+    async def run(self, handlers: Mapping[str, Handler], stop: anyio.Event) -> None:
+        """Run until `stop` is set."""
+        random = Random()
+        name = f"{socket.gethostname()}:{os.getpid()}"
+        failures = 0
+        while not stop.is_set():
+            last = self._incarnation
+            previous = last.lease.relay_id if last is not None and last.lease is not None else None
+            self._incarnation = Incarnation(self._settings, handlers, self._metrics, name, version("outbox-relay"))
+            try:
+                await self._incarnation.run(stop, previous=previous)
+            except* (LeaseLost, DatabaseUnsuitable, psycopg.Error) as group:
+                self._metrics.database_up.set(0)
+                self._metrics.lanes_owned.set(0)
+                if self._incarnation.doorbell is not None:
+                    failures = 0  # it had been working: a new outage
+                if failures == 0:
+                    log.warning("incarnation.ended", error=_first_sentence(group))
+                if self._incarnation.lease is None and previous is not None:
+                    self._incarnation = last  # it never joined: the one to retire is still the one before
+                failures += 1
+            else:
+                return
+            with anyio.move_on_after(random.uniform(0.05, min(_REJOIN_SECONDS_MAX, 0.1 * 2**failures))):
+                await stop.wait()
+
+    def readiness(self) -> Readiness:
+        """Tell whether the relay does its work now."""
+        incarnation = self._incarnation
+        lease = incarnation.lease if incarnation is not None else None
+        doorbell = incarnation.doorbell if incarnation is not None else None
+        return Readiness(
+            lease_held=lease is not None and lease.held,
+            lanes_owned=len(lease.lanes) if lease is not None else 0,
+            listener_connected=doorbell is not None and doorbell.listening,
+        )
+
+
+def installed_factories() -> dict[str, HandlerFactory]:
+    """Find the handlers of all installed projects.
+
+    Raises:
+        OutboxError: Two projects handle one event type, or one can't be imported.
+    """
+    found: dict[str, EntryPoint] = {}
+    for entry_point in entry_points(group=ENTRY_POINTS):
+        other = found.setdefault(entry_point.name, entry_point)
+        if other.value != entry_point.value:
+            raise OutboxError(
+                f"expected one handler for events of type {entry_point.name!r}, found {other.value} and "
+                f"{entry_point.value}: uninstall one of them"
+            )
+    return {event_type: _load(entry_point) for event_type, entry_point in found.items()}
+
+
+def _load(entry_point: EntryPoint) -> HandlerFactory:
+    try:
+        factory: HandlerFactory = entry_point.load()
+    except (ImportError, AttributeError) as error:
+        raise OutboxError(
+            f"the handler {entry_point.value} of {entry_point.name!r} can't be imported: {error}"
+        ) from error
+    return factory
+
+
+async def _obey_signals(stop: anyio.Event, scope: anyio.CancelScope) -> None:
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for number in signals:
+            if stop.is_set():
+                log.warning("relay.interrupted", signal=number.name)
+                scope.cancel()
+                return
+            stop.set()
+
+
+def _first_sentence(group: BaseExceptionGroup[BaseException]) -> str:
+    """Say in one line what ended an incarnation."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return " ".join(str(error).split()) or type(error).__name__

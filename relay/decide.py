@@ -1,0 +1,110 @@
+"""From an outcome to rows: pure."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from random import Random
+from typing import assert_never
+
+from outbox.outcome import Cancelled, Dead, Defer, Expired, Hold, Outcome, Published, Reason, Retry, Unknown
+from outbox.settle import Ended, HoldRow, Receipt, Try, Wait
+from relay.backoff import Backoff
+from relay.delivery import Delivery, Park
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What one outcome writes: a receipt, or a waiting row with what goes beside it."""
+
+    receipt: Receipt | None = None
+    wait: Wait | None = None
+    tried: Try | None = None
+    hold: HoldRow | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How often a failing event is tried, and how long between two tries."""
+
+    attempts_max: int
+    backoff: Backoff
+    random: Random
+
+
+def decide(delivery: Delivery, outcome: Outcome | Park, policy: Policy) -> Rows:
+    """Turn what became of a delivery into the rows that say so."""
+    event = delivery.event
+    match outcome:
+        case Published(result):
+            return Rows(_receipt(delivery, "published", None, result, None))
+        case Dead(error, reason):
+            return Rows(_receipt(delivery, "dead", reason, None, error))
+        case Expired(error):
+            return Rows(_receipt(delivery, "expired", None, None, error))
+        case Cancelled(error):
+            return Rows(_receipt(delivery, "cancelled", None, None, error))
+        case Retry(error, after_seconds, context):
+            delivery.attempts += 1
+            if delivery.attempts >= policy.attempts_max:
+                sentence = f"gave up after {delivery.attempts} attempts: {error}"
+                return Rows(_receipt(delivery, "dead", "attempts_exhausted", None, sentence))
+            delay = policy.backoff.delay_seconds(delivery.attempts, policy.random)
+            return Rows(
+                wait=_wait(delivery, Reason.RETRY, max(delay, after_seconds or 0), error),
+                tried=Try(event, Reason.RETRY, error, context),
+            )
+        case Defer(delay_seconds, reason, error, context):
+            delivery.deferrals += 1
+            tried = None if error is None else Try(event, reason, error, context)
+            return Rows(wait=_wait(delivery, reason, delay_seconds, error), tried=tried)
+        case Hold(delay_seconds, hold_reason, error, scope, context):
+            delivery.deferrals += 1
+            reason = Reason.RATE_LIMITED if hold_reason == Reason.RATE_LIMITED else Reason.HELD
+            # An event without a key has nothing but itself to hold.
+            held = scope == "app" or event.key is not None
+            key = event.key if scope == "key" and event.key is not None else ""
+            return Rows(
+                wait=_wait(delivery, reason, delay_seconds, error),
+                tried=Try(event, reason, error, context),
+                hold=HoldRow(scope, key, delay_seconds, hold_reason) if held else None,
+            )
+        case Unknown(error, unknown_seconds, context):
+            delivery.deferrals += 1
+            hold = None
+            if unknown_seconds is not None and event.key is not None:
+                hold = HoldRow("key", event.key, unknown_seconds, Reason.UNKNOWN)
+            return Rows(
+                wait=_wait(delivery, Reason.UNKNOWN, math.inf if unknown_seconds is None else unknown_seconds, error),
+                tried=Try(event, Reason.UNKNOWN, error, context),
+                hold=hold,
+            )
+        case Park(reason, delay_seconds):
+            return Rows(wait=_wait(delivery, reason, delay_seconds, None))
+        case _:
+            assert_never(outcome)
+
+
+def _receipt(
+    delivery: Delivery,
+    outcome: Ended,
+    reason: str | None,
+    result: dict[str, object] | None,
+    error: str | None,
+) -> Receipt:
+    return Receipt(
+        event=delivery.event,
+        outcome=outcome,
+        reason=reason,
+        attempts=delivery.attempts,
+        deferrals=delivery.deferrals,
+        result=result,
+        error=error,
+        dispatched_seconds_ago=time.monotonic() - delivery.dispatched_at if delivery.dispatched_at else None,
+        was_waiting=delivery.waiting,
+    )
+
+
+def _wait(delivery: Delivery, reason: Reason, delay_seconds: float, error: str | None) -> Wait:
+    return Wait(delivery.event, reason, delay_seconds, delivery.attempts, delivery.deferrals, error)

@@ -1,0 +1,58 @@
+"""An event in the hands of this relay, on its way from the log to a receipt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from outbox.event import Event
+from outbox.ledger import Step, StepState
+from outbox.outcome import Reason
+
+
+@dataclass(slots=True, eq=False)
+class Delivery:
+    """An event and what has become of it so far.
+
+    Attributes:
+        event: The event.
+        attempts: Tries that failed so far.
+        deferrals: Waits so far that were no failure.
+        reason: Why it waited last; None for an event that comes from the log.
+        waiting: It has a row in `outbox.waiting`.
+        cancelled: An operator asked to cancel it.
+        steps: What its handler did before, oldest first.
+        dispatched_at: When the handler was called last, by `time.monotonic()`; 0 before.
+    """
+
+    event: Event
+    attempts: int = 0
+    deferrals: int = 0
+    reason: Reason | None = None
+    waiting: bool = False
+    cancelled: bool = False
+    steps: list[Step] = field(default_factory=list)
+    dispatched_at: float = 0
+
+    @property
+    def sequence(self) -> tuple[str, str] | None:
+        """What orders it: (key, sequence)."""
+        event = self.event
+        return None if event.sequence is None or event.key is None else (event.key, event.sequence)
+
+    @property
+    def has_open_intent(self) -> bool:
+        """Whether an irreversible call of it may have gone through."""
+        answered = set()
+        for step in reversed(self.steps):
+            if step.state is StepState.INTENT and step.name not in answered:
+                return True
+            answered.add(step.name)
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class Park:
+    """Not dispatched: it waits for its time, for a hold to end, or behind another event of its sequence."""
+
+    reason: Reason
+    delay_seconds: float

@@ -1,0 +1,205 @@
+"""The doorbell: when to look at the log.
+
+A transaction that issued NOTIFY holds a lock of the whole cluster through its commit, so the bell rings only while the
+relay sleeps:
+
+    RINGING    wait for a notification, and look now and then without one
+       | more rings a second than the threshold
+       v
+    MUTED      writers see `awake_until` and don't ring; look every few milliseconds
+       | a quiet while: let it ring again, commit, and take a horizon
+       v
+    LINGERING  look until every transaction that may have found the bell muted has ended; then RINGING
+
+A relay begins by lingering: a lane that changes hands may have had a muted bell before. NOTIFY is a hint, the log is
+the truth: whatever the bell does, the fallback poll finds every event.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from random import Random
+
+import anyio
+import psycopg
+import structlog
+from anyio.abc import TaskStatus
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow
+
+from outbox import database, lease
+from outbox.errors import DatabaseUnsuitable
+from outbox.event import RelayId
+from relay.metrics import RelayMetrics
+from relay.settings import RelaySettings
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+_MUTE_SECONDS = 30.0
+_RENEW_MUTE_SECONDS = 10.0
+_QUIET_SECONDS = 2.0
+_LINGER_MAX_SECONDS = 0.1
+_LISTENER_CHECK_SECONDS = 10.0
+
+
+class Bell(Enum):
+    """What the relay does about the bell."""
+
+    RINGING = auto()
+    MUTED = auto()
+    LINGERING = auto()
+
+
+@dataclass(slots=True)
+class Rate:
+    """Whether something happens more often than a threshold, over a second."""
+
+    per_second: float
+    _since: float = 0
+    _count: int = 0
+    high: bool = False
+
+    def count(self, now: float, number: int = 1) -> None:
+        """Count so many, and judge the last second once it is over."""
+        if now - self._since >= 1:
+            self.high = self._count >= self.per_second * (now - self._since)
+            self._since, self._count = now, 0
+        self._count += number
+
+
+@dataclass(slots=True)
+class Doorbell:
+    """Tells the reader when to look.
+
+    Attributes:
+        settings: The relay's.
+        control: A connection shared with the lease: short statements only.
+        relay_id: Whose bell it is.
+        metrics: Rings, polls, listener.
+        on_waiting_changed: Called when an operator changed what waits, or a hold.
+    """
+
+    settings: RelaySettings
+    control: AsyncConnection[TupleRow]
+    relay_id: RelayId
+    metrics: RelayMetrics
+    on_waiting_changed: Callable[[], None]
+    listening: bool = False
+    bell: Bell = Bell.LINGERING
+    _horizon: str | None = None
+    _linger_seconds: float = 0.002
+    _rung: anyio.Event = field(default_factory=anyio.Event)
+    _rings: Rate = field(init=False)
+    _events: Rate = field(init=False)
+    _busy_at: float = 0
+    _muted_at: float = 0
+
+    def __post_init__(self) -> None:
+        self._rings = Rate(self.settings.mute_rings_per_second)
+        self._events = Rate(self.settings.mute_rings_per_second)
+
+    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Listen on a connection of our own until cancelled, and build it anew, with jitter, when it breaks."""
+        task_status.started()  # deaf until connected, and polling on purpose
+        random = Random()
+        failures = 0
+        while True:
+            with suppress(psycopg.Error, DatabaseUnsuitable):
+                async with await database.connect(
+                    self.settings.dsn.get_secret_value(), application_name="outbox-listener"
+                ) as connection:
+                    await connection.execute("listen outbox")
+                    self._set_listening(True)
+                    failures = 0
+                    self.ring()  # what was notified before LISTEN was not heard
+                    await self._listen(connection)
+            if self.listening or failures == 0:
+                log.warning("listener.lost", poll_seconds=self.settings.poll_unlistened_seconds)
+            self._set_listening(False)
+            failures += 1
+            await anyio.sleep(random.uniform(0.1, min(10.0, 0.5 * 2 ** min(failures, 5))))
+
+    def ring(self) -> None:
+        """Have the reader look now."""
+        self._rung.set()
+
+    async def wait(self) -> None:
+        """Return when it is time to look at the log. Raises LeaseLost, psycopg.Error."""
+        match self.bell:
+            case Bell.RINGING:
+                await self._wait_for_ring()
+            case Bell.MUTED:
+                await self._wait_muted()
+            case Bell.LINGERING:
+                await self._linger()
+        self._rung = anyio.Event()
+
+    def found(self, count: int) -> None:
+        """Take note of how many events a look found: the muted bell stays so while they keep coming."""
+        now = time.monotonic()
+        self._events.count(now, count)
+        if self._events.high:
+            self._busy_at = now
+
+    async def _wait_for_ring(self) -> None:
+        if self._rings.high:
+            await self._mute()
+            return
+        seconds = self.settings.poll_seconds if self.listening else self.settings.poll_unlistened_seconds
+        with anyio.move_on_after(seconds) as scope:
+            await self._rung.wait()
+        if scope.cancelled_caught:
+            self.metrics.polls.inc()
+
+    async def _wait_muted(self) -> None:
+        now = time.monotonic()
+        if now - self._busy_at > _QUIET_SECONDS:
+            # In this order: ring again, commit; then the horizon, in a transaction of its own.
+            await lease.mute(self.control, self.relay_id, None)
+            self.metrics.bell_muted.set(0)
+            self.bell, self._horizon = Bell.LINGERING, None
+            return
+        if now - self._muted_at > _RENEW_MUTE_SECONDS:
+            await lease.mute(self.control, self.relay_id, _MUTE_SECONDS)
+            self._muted_at = now
+        await anyio.sleep(self.settings.muted_poll_seconds)
+        self.metrics.polls.inc()
+
+    async def _linger(self) -> None:
+        if self._horizon is None:
+            self._horizon = await lease.take_horizon(self.control)
+            self._linger_seconds = 0.002
+        if await lease.horizon_passed(self.control, self._horizon):
+            # No sleep: what those transactions wrote is read by the look that follows.
+            self.bell, self._horizon = Bell.RINGING, None
+            return
+        with anyio.move_on_after(self._linger_seconds):
+            await self._rung.wait()
+        self._linger_seconds = min(_LINGER_MAX_SECONDS, self._linger_seconds * 1.5)
+        self.metrics.polls.inc()
+
+    async def _mute(self) -> None:
+        await lease.mute(self.control, self.relay_id, _MUTE_SECONDS)
+        self._muted_at = self._busy_at = time.monotonic()
+        self._rings.high = False
+        self.bell = Bell.MUTED
+        self.metrics.bell_muted.set(1)
+
+    async def _listen(self, connection: AsyncConnection[TupleRow]) -> None:
+        while True:
+            async for notification in connection.notifies(timeout=_LISTENER_CHECK_SECONDS):
+                self.metrics.rings.inc()
+                self._rings.count(time.monotonic())
+                if notification.payload.isdigit():
+                    self.ring()
+                else:
+                    self.on_waiting_changed()
+            await connection.execute("select 1")  # a half-open socket would be silent for ever
+
+    def _set_listening(self, listening: bool) -> None:
+        self.listening = listening
+        self.metrics.listener_connected.set(listening)

@@ -1,0 +1,266 @@
+"""One relay incarnation: everything that lives as long as one lease.
+
+    services    lease, doorbell, settler     end last
+    handlers    workers                      finish within shutdown_seconds
+    intake      reader, timers, gauges       ends first
+
+Whatever breaks (the lease is lost, the database goes away) ends the whole incarnation, and with it all that is in
+memory. The next one reads again from the saved cursors: what has a receipt or a waiting row is skipped, what was begun
+goes on from its steps.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from random import Random
+from typing import Protocol
+
+import anyio
+import structlog
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow
+
+from outbox import database
+from outbox.event import EventId, RelayId
+from outbox.handler import Handler
+from outbox.log import LogReader, load_cursors
+from outbox.outcome import Defer, Reason
+from outbox.waiting import load_blocked_sequences, load_holds
+from relay.backoff import Backoff
+from relay.clock import DatabaseClock
+from relay.decide import Policy
+from relay.delivery import Delivery, Park
+from relay.doorbell import Doorbell
+from relay.gauges import Gauges
+from relay.holds import Holds
+from relay.lanes import Lease
+from relay.metrics import RelayMetrics
+from relay.reader import Reader
+from relay.scheduler import Scheduler
+from relay.settings import RelaySettings
+from relay.settler import Settler
+from relay.timers import Timers
+from relay.worker import Workers
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Incarnation:
+    """Joins, takes the lanes, works until told to stop, and leaves.
+
+    Attributes:
+        settings: The relay's.
+        handlers: By event type.
+        metrics: The process's.
+        name: Host and process, for people.
+        version: This release.
+        lease: Its lease, once it has joined.
+        doorbell: Its doorbell, once it owns its lanes.
+    """
+
+    settings: RelaySettings
+    handlers: Mapping[str, Handler]
+    metrics: RelayMetrics
+    name: str
+    version: str
+    lease: Lease | None = None
+    doorbell: Doorbell | None = None
+
+    async def run(self, stop: anyio.Event, *, previous: RelayId | None) -> None:
+        """Work until `stop` is set, then shut down in order.
+
+        Args:
+            stop: Ends the incarnation.
+            previous: The incarnation before this one in the same process: it is retired at once.
+
+        Raises:
+            ExceptionGroup: Of LeaseLost, psycopg.Error, DatabaseUnsuitable: this incarnation is over.
+        """
+        settings = self.settings
+        async with AsyncExitStack() as stack:
+            connect = _connector(settings, stack)
+            clock = DatabaseClock()
+            control = await connect("outbox-lease")
+            lease = Lease(control, self.name, self.version, settings.lease_seconds, clock, self.metrics)
+            await lease.join(previous)
+            self.lease = lease
+            self.metrics.incarnations.inc()
+            async with anyio.create_task_group() as services:
+                await services.start(lease.run)
+                await lease.take_all()
+                relay = await _Relay.build(
+                    settings=settings,
+                    handlers=self.handlers,
+                    metrics=self.metrics,
+                    clock=clock,
+                    lease=lease,
+                    connect=connect,
+                )
+                self.doorbell = relay.doorbell
+                await services.start(relay.doorbell.run)
+                await services.start(relay.settler.run)
+                await services.start(relay.workers.run)
+                async with anyio.create_task_group() as intake:
+                    await intake.start(relay.timers.run)
+                    await intake.start(relay.reader.run)
+                    await intake.start(relay.gauges.run)
+                    intake.start_soon(relay.save_cursors, settings.cursor_seconds)
+                    log.info("relay.started", relay_id=lease.relay_id, lanes=len(lease.lanes), name=self.name)
+                    await stop.wait()
+                    log.info("relay.stopping", relay_id=lease.relay_id)
+                    intake.cancel_scope.cancel()
+                await relay.shut_down(settings.shutdown_seconds)
+                await lease.leave()
+                log.info("relay.stopped", relay_id=lease.relay_id)
+                services.cancel_scope.cancel()
+
+
+@dataclass(slots=True)
+class _Relay:
+    """The services of an incarnation, and what they tell one another."""
+
+    scheduler: Scheduler
+    doorbell: Doorbell = field(init=False)
+    reader: Reader = field(init=False)
+    timers: Timers = field(init=False)
+    workers: Workers = field(init=False)
+    settler: Settler = field(init=False)
+    gauges: Gauges = field(init=False)
+
+    @classmethod
+    async def build(
+        cls,
+        *,
+        settings: RelaySettings,
+        handlers: Mapping[str, Handler],
+        metrics: RelayMetrics,
+        clock: DatabaseClock,
+        lease: Lease,
+        connect: _Connect,
+    ) -> _Relay:
+        """Wire the services for the lanes of a lease."""
+        reading = await connect("outbox-reader", database.LOG_READER_SETTINGS)
+        waiting = await connect("outbox-timers")
+        scheduler = Scheduler()
+        scheduler.block(await load_blocked_sequences(waiting, lease.lanes))
+        holds = Holds()
+        holds.replace((hold.key, time.monotonic() + hold.seconds) for hold in await load_holds(waiting))
+        relay = cls(scheduler)
+        relay.settler = Settler(
+            connection=await connect("outbox-settler"),
+            relay_id=lease.relay_id,
+            policy=Policy(
+                settings.attempts_max, Backoff(settings.backoff_base_seconds, settings.backoff_cap_seconds), Random()
+            ),
+            scheduler=scheduler,
+            holds=holds,
+            metrics=metrics,
+            on_durable=relay.settled,
+            on_waiting=relay.waiting_changed,
+            renew_lease=lease.renew,
+        )
+        relay.timers = Timers(
+            connection=waiting,
+            lanes=lease.lanes,
+            holds=holds,
+            offer=relay.offer,
+            park=relay.settler.settle,
+            resume=relay.resume,
+        )
+        relay.doorbell = Doorbell(settings, lease.connection, lease.relay_id, metrics, relay.waiting_changed)
+        relay.reader = Reader(
+            connection=reading,
+            logs=[
+                LogReader(reading, lanes, cursor, settings.slice_count)
+                for cursor, lanes in await load_cursors(reading, lease.lanes)
+            ],
+            doorbell=relay.doorbell,
+            offer=relay.offer,
+            in_hand_max=settings.in_hand_max,
+            metrics=metrics,
+        )
+        relay.workers = Workers(
+            scheduler=scheduler,
+            handlers=handlers,
+            write_step=relay.settler.write_step,
+            settle=relay.settler.settle,
+            pause=relay.timers.pause,
+            clock=clock,
+            holds=holds,
+            metrics=metrics,
+            concurrency=settings.concurrency,
+            handler_seconds=settings.handler_seconds,
+            short_deferral_seconds=settings.short_deferral_seconds,
+            unknown_seconds=settings.unknown_seconds,
+        )
+        relay.gauges = Gauges(await connect("outbox-gauges"), relay.reader, clock, metrics, settings.gauge_seconds)
+        return relay
+
+    def offer(self, delivery: Delivery) -> None:
+        """A delivery has come from the log or from its wait: queue it, or park it behind its sequence."""
+        if self.scheduler.offer(delivery):
+            self.workers.wake()
+        else:
+            self.settler.settle(delivery, Park(Reason.PARKED, math.inf))
+
+    def resume(self, delivery: Delivery) -> None:
+        """A delivery that was paused in memory goes on."""
+        self.scheduler.resume(delivery)
+        self.workers.wake()
+
+    def settled(self, event_ids: Sequence[EventId]) -> None:
+        """These events have a receipt or a waiting row, durably: let them go, and let what was behind them run."""
+        self.reader.settled(event_ids)
+        self.timers.settled(event_ids)
+        self.workers.wake()
+
+    def waiting_changed(self, due_seconds: float = 0) -> None:
+        """A waiting row is due in so many seconds."""
+        self.timers.expect(due_seconds)
+
+    async def save_cursors(self, every_seconds: float) -> None:
+        """Save what moved, every few seconds: with every batch, 64 rows would be the hottest of the database."""
+        saved = self.reader.low_waters()
+        while True:
+            await anyio.sleep(every_seconds)
+            for lanes, cursor in self.reader.low_waters():
+                if (lanes, cursor) not in saved:
+                    await self.settler.save_cursor(lanes, cursor)
+            saved = self.reader.low_waters()
+
+    async def shut_down(self, seconds: float) -> None:
+        """Let handlers finish, put back what is paused in memory, write everything, save the cursors."""
+        self.scheduler.clear()
+        with anyio.move_on_after(seconds):
+            await self.workers.drained()
+        self.workers.end()
+        for delivery, left_seconds in self.timers.put_back():
+            delivery.deferrals -= 1  # it was counted when it was paused
+            self.settler.settle(delivery, Defer(left_seconds, Reason.PROCESSING))
+        await self.settler.flush()
+        for lanes, cursor in self.reader.low_waters():
+            await self.settler.save_cursor(lanes, cursor)
+
+
+class _Connect(Protocol):
+    """Opens a connection that closes with the incarnation."""
+
+    async def __call__(
+        self, application_name: str, session: Mapping[str, str] | None = None, /
+    ) -> AsyncConnection[TupleRow]: ...
+
+
+def _connector(settings: RelaySettings, stack: AsyncExitStack) -> _Connect:
+    async def connect(application_name: str, session: Mapping[str, str] | None = None) -> AsyncConnection[TupleRow]:
+        connection = await database.connect(
+            settings.dsn.get_secret_value(), application_name=application_name, settings=session
+        )
+        stack.push_async_callback(connection.close)
+        return connection
+
+    return connect

@@ -1,0 +1,79 @@
+"""Structured logs: JSON in production, readable on a terminal, never a secret."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+import traceback
+from collections.abc import MutableMapping
+from typing import Any, Literal, TextIO
+
+import orjson
+import structlog
+
+_SECRETS = re.compile(
+    r"""
+    (?P<name>access_token|appsecret_proof|client_secret|app_secret|input_token|fb_exchange_token|password)
+    (?P<separator>["']?\s*[=:]\s*["']?)[^\s"'&,}]+
+    | (?P<scheme>Bearer|OAuth)\s+[A-Za-z0-9_\-|.]{8,}
+    | \b(?:EAA|IGAA|IGQ)[A-Za-z0-9_\-]{8,}
+    | (?P<dsn>postgres(?:ql)?://[^:/@\s]*):[^@\s]+@
+    | https?://\S+
+    """,
+    re.VERBOSE,
+)
+
+
+def redact(text: str) -> str:
+    """Strike out what may be a token, a password or a media URL."""
+    return _SECRETS.sub(_strike_out, text)
+
+
+def configure(
+    log_format: Literal["auto", "json", "console"], level: Literal["debug", "info", "warning", "error"]
+) -> None:
+    """Set up structlog for the process: one line an event, to stderr."""
+    console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
+    renderer: structlog.types.Processor
+    if console:
+        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=_write_traceback)
+    else:
+        renderer = structlog.processors.JSONRenderer(
+            serializer=lambda value, **_: orjson.dumps(value, default=str).decode()
+        )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *([] if console else [structlog.processors.format_exc_info]),
+            redact_values,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+def redact_values(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Redact every text in a log event (a structlog processor)."""
+    for name, value in event.items():
+        if isinstance(value, str):
+            event[name] = redact(value)
+    return event
+
+
+def _write_traceback(stream: TextIO, exc_info: structlog.typing.ExcInfo) -> None:
+    stream.write(redact("".join(traceback.format_exception(*exc_info))))
+
+
+def _strike_out(match: re.Match[str]) -> str:
+    if match["name"]:
+        return f"{match['name']}{match['separator']}[redacted]"
+    if match["scheme"]:
+        return f"{match['scheme']} [redacted]"
+    if match["dsn"]:
+        return f"{match['dsn']}:[redacted]@"
+    return "[redacted]"

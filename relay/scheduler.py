@@ -1,0 +1,149 @@
+"""Which delivery may run: pure decisions, no I/O, no clock of its own.
+
+    offer -> [ready] -> take -> in flight -> finished -> ended | paused | waits
+               ^                                            |       |        |
+               |          behind in its key, or             v       v        v
+               +-------- behind in its sequence  <--- next one    resume   followers park
+
+- At most one delivery of a key is ready or in flight.
+- A sequence moves one delivery at a time, from the first look to its receipt: a paused one holds up those behind it,
+  and when one gets a waiting row those behind it park, in `outbox.waiting` too.
+- Without a sequence nothing waits for another one's retry.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from outbox.outcome import Reason
+from relay.delivery import Delivery, Park
+from relay.holds import Holds
+
+
+@dataclass(slots=True)
+class Scheduler:
+    """The deliveries in hand that wait for a worker."""
+
+    _ready: deque[Delivery] = field(default_factory=deque)
+    _behind_key: dict[str, deque[Delivery]] = field(default_factory=dict)
+    _behind_sequence: dict[tuple[str, str], deque[Delivery]] = field(default_factory=dict)
+    _blocked: set[int] = field(default_factory=set)
+
+    def offer(self, delivery: Delivery) -> bool:
+        """Queue a delivery. False: an earlier one of its sequence waits, so it must be parked instead."""
+        sequence = delivery.sequence
+        if sequence is not None:
+            if not delivery.waiting and hash(sequence) in self._blocked:
+                return False
+            followers = self._behind_sequence.get(sequence)
+            if followers is not None:
+                followers.append(delivery)
+                return True
+            self._behind_sequence[sequence] = deque()
+        self._queue(delivery)
+        return True
+
+    def take(self) -> Delivery | None:
+        """Take the next delivery that may run now."""
+        return self._ready.popleft() if self._ready else None
+
+    def finished(self, delivery: Delivery) -> None:
+        """The delivery is no longer in flight: the next one of its key may run."""
+        key = delivery.event.key
+        if key is None:
+            return
+        queued = self._behind_key[key]
+        if queued:
+            self._ready.append(queued.popleft())
+        else:
+            del self._behind_key[key]
+
+    def resume(self, delivery: Delivery) -> None:
+        """Queue a paused delivery again; its sequence has waited for it."""
+        self._queue(delivery)
+
+    def ended(self, delivery: Delivery) -> None:
+        """The delivery has its outcome: the next one of its sequence may run."""
+        sequence = delivery.sequence
+        if sequence is None:
+            return
+        followers = self._behind_sequence.get(sequence)
+        if followers:
+            self._queue(followers.popleft())
+        else:
+            self._behind_sequence.pop(sequence, None)
+
+    def waits(self, delivery: Delivery) -> list[Delivery]:
+        """The delivery gets a waiting row: return those behind it in its sequence, which must be parked too."""
+        sequence = delivery.sequence
+        if sequence is None:
+            return []
+        self.block([sequence])
+        return list(self._behind_sequence.pop(sequence, ()))
+
+    def block(self, sequences: Iterable[tuple[str, str]]) -> None:
+        """Take note that events of these sequences wait: new ones park behind them.
+
+        Kept as hashes, 64 bits each: two sequences that collide only park an event for a moment.
+        """
+        self._blocked.update(map(hash, sequences))
+
+    def unblock(self, sequences: Iterable[tuple[str, str]]) -> None:
+        """Take note that no event of these sequences waits any more."""
+        self._blocked.difference_update(map(hash, sequences))
+
+    def is_blocked(self, sequence: tuple[str, str]) -> bool:
+        """Tell whether an event of the sequence waits, as far as we know."""
+        return hash(sequence) in self._blocked
+
+    def clear(self) -> None:
+        """Forget what is not in flight: it stays in the log or in `outbox.waiting`."""
+        self._ready.clear()
+        for queued in self._behind_key.values():
+            queued.clear()
+        self._behind_sequence.clear()
+
+    @property
+    def ready_count(self) -> int:
+        """How many deliveries could run at once, had they a worker."""
+        return len(self._ready)
+
+    def _queue(self, delivery: Delivery) -> None:
+        key = delivery.event.key
+        if key is None:
+            self._ready.append(delivery)
+            return
+        queued = self._behind_key.get(key)
+        if queued is None:
+            self._behind_key[key] = deque()
+            self._ready.append(delivery)
+        else:
+            queued.append(delivery)
+
+
+def admit(delivery: Delivery, *, now: float, database_now: float, holds: Holds) -> Park | None:
+    """Decide whether a delivery may be dispatched now, or must wait for its time or for a hold.
+
+    Args:
+        delivery: The delivery.
+        now: The instant, by `time.monotonic()`.
+        database_now: The same instant by the database's clock, in seconds of the epoch.
+        holds: The holds.
+    """
+    publish_at = delivery.event.publish_at
+    if publish_at is not None:
+        early_seconds = publish_at.timestamp() - database_now
+        if early_seconds > 0:
+            return Park(Reason.SCHEDULED, early_seconds)
+    held_seconds = holds.until(delivery.event.key) - now
+    if held_seconds > 0 and not delivery.has_open_intent:
+        return Park(Reason.HELD, held_seconds)
+    return None
+
+
+def has_expired(delivery: Delivery, *, database_now: float) -> bool:
+    """Tell whether the deadline has passed and nothing irreversible was begun: what was begun is seen to its end."""
+    expires_at = delivery.event.expires_at
+    return expires_at is not None and expires_at.timestamp() <= database_now and not delivery.has_open_intent

@@ -1,0 +1,218 @@
+"""The only writer of outcomes: all durable writes of a relay, one statement at a time, grouped.
+
+What becomes ready while a statement is under way goes into the next one: under load a commit carries hundreds of
+receipts, at rest a single one leaves at once. An outcome that can't be written ends this incarnation; the next one
+finds the event where it was.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import anyio
+import structlog
+from anyio.abc import TaskStatus
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow
+
+from outbox.errors import DeadlinePassed, EventCancelled, LeaseLost
+from outbox.event import Event, EventId, Lane, RelayId
+from outbox.ledger import Step
+from outbox.log import Cursor
+from outbox.outcome import Outcome, Reason
+from outbox.settle import Batch, StepRow, Verdict, promote, save_cursor, settle
+from relay.decide import Policy, Rows, decide
+from relay.delivery import Delivery, Park
+from relay.holds import Holds
+from relay.metrics import RelayMetrics
+from relay.scheduler import Scheduler
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class _PendingStep:
+    """A step whose handler waits to hear that it is durable."""
+
+    row: StepRow
+    written: anyio.Event = field(default_factory=anyio.Event)
+    verdict: Verdict | None = None
+    created_at: datetime | None = None
+
+
+@dataclass(slots=True)
+class _Pending:
+    """What the next statement writes, with whom to tell."""
+
+    batch: Batch = field(default_factory=Batch)
+    settled: list[tuple[Delivery, Rows]] = field(default_factory=list)
+    steps: list[_PendingStep] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Settler:
+    """Writes outcomes, steps and cursors, and tells the relay when they are durable.
+
+    Attributes:
+        connection: Used by nothing else.
+        relay_id: The incarnation that fences all writes.
+        policy: How failing events are retried.
+        scheduler: Told which sequences move on.
+        holds: Told which keys pause.
+        metrics: Counted when durable, not before.
+        on_durable: Called with the ids of events that have a receipt or a waiting row now.
+        on_waiting: Called with the seconds until a new waiting row is due.
+        renew_lease: Renews the lease at once, for a call that it would not outlive.
+    """
+
+    connection: AsyncConnection[TupleRow]
+    relay_id: RelayId
+    policy: Policy
+    scheduler: Scheduler
+    holds: Holds
+    metrics: RelayMetrics
+    on_durable: Callable[[Sequence[EventId]], None]
+    on_waiting: Callable[[float], None]
+    renew_lease: Callable[[], Awaitable[object]]
+    _pending: _Pending = field(default_factory=_Pending)
+    _work: anyio.Event = field(default_factory=anyio.Event)
+    _writing: anyio.Lock = field(default_factory=anyio.Lock)
+
+    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Write what is submitted, until cancelled.
+
+        Raises:
+            LeaseLost: This incarnation may write no more.
+            psycopg.Error: Whether the last statement was written is not known.
+        """
+        task_status.started()
+        while True:
+            await self._work.wait()
+            await self.flush()
+
+    def settle(self, delivery: Delivery, outcome: Outcome | Park) -> None:
+        """Submit what became of a delivery; it goes with the next statement."""
+        rows = decide(delivery, outcome, self.policy)
+        if rows.receipt is not None:
+            self._pending.batch.receipts.append(rows.receipt)
+            self.scheduler.ended(delivery)
+        if rows.wait is not None:
+            self._pending.batch.waits.append(rows.wait)
+            for follower in self.scheduler.waits(delivery):
+                self.settle(follower, Park(Reason.PARKED, float("inf")))
+        if rows.tried is not None:
+            self._pending.batch.tries.append(rows.tried)
+        if rows.hold is not None:
+            self._pending.batch.holds.append(rows.hold)
+            self.holds.hold(rows.hold.key or None, time.monotonic() + rows.hold.delay_seconds)
+        self._pending.settled.append((delivery, rows))
+        self._work.set()
+
+    async def write_step(self, event: Event, step: Step, call_seconds: float | None) -> datetime:
+        """Make a step durable and return its `created_at`; see `outbox.ledger.WriteStep`."""
+        for _ in range(2):
+            pending = _PendingStep(StepRow(event, step, call_seconds))
+            self._pending.steps.append(pending)
+            self._pending.batch.steps.append(pending.row)
+            self._work.set()
+            await pending.written.wait()
+            match pending.verdict:
+                case "written":
+                    assert pending.created_at is not None
+                    return pending.created_at
+                case "cancelled":
+                    raise EventCancelled(f"event {event.id} was cancelled by an operator")
+                case "expired":
+                    raise DeadlinePassed(f"event {event.id} expired before it could be published")
+                case _:
+                    await self.renew_lease()
+        raise LeaseLost(f"a lease of this relay can't outlive a call of {call_seconds} s: raise OUTBOX_LEASE_SECONDS")
+
+    async def flush(self) -> None:
+        """Write all that was submitted until now. Raises what `run` raises."""
+        async with self._writing:
+            pending, self._pending = self._pending, _Pending()
+            self._work = anyio.Event()
+            if pending.batch:
+                await self._write(pending)
+
+    async def save_cursor(self, lanes: Sequence[Lane], cursor: Cursor) -> None:
+        """Save a low-water mark. Raises what `run` raises."""
+        async with self._writing:
+            await save_cursor(self.connection, self.relay_id, lanes, cursor)
+
+    async def _write(self, pending: _Pending) -> None:
+        verdicts = await settle(self.connection, self.relay_id, pending.batch)
+        for step in pending.steps:
+            step.verdict, step.created_at = verdicts[step.row.event.id, step.row.step.position]
+            step.written.set()
+        if pending.settled:
+            self.on_durable([delivery.event.id for delivery, _ in pending.settled])
+            self._tell(pending)
+            await self._move_sequences(pending)
+
+    async def _move_sequences(self, pending: _Pending) -> None:
+        """Let the next events of the sequences go on of which one ended, or parked behind one that has ended since."""
+        moved: set[tuple[str, str]] = set()
+        for delivery, rows in pending.settled:
+            sequence = delivery.sequence
+            if sequence is None:
+                continue
+            ended = rows.receipt is not None and self.scheduler.is_blocked(sequence)
+            parked = rows.wait is not None and rows.wait.reason is Reason.PARKED
+            if ended or parked:
+                moved.add(sequence)
+        if moved:
+            self.scheduler.unblock(await promote(self.connection, self.relay_id, list(moved)))
+            self.on_waiting(0)
+
+    def _tell(self, pending: _Pending) -> None:
+        now = time.monotonic()
+        soonest = min((row.delay_seconds for row in pending.batch.waits), default=None)
+        if soonest is not None:
+            self.on_waiting(soonest)
+        for delivery, rows in pending.settled:
+            label = self.metrics.type_label(delivery.event.type)
+            if rows.receipt is not None:
+                self.metrics.settled.labels(label, rows.receipt.outcome).inc()
+                if delivery.dispatched_at:
+                    self.metrics.settle_delay.observe(now - delivery.dispatched_at)
+            elif rows.wait is not None:
+                self._tell_waiting(label, rows.wait.reason)
+            _log_settled(delivery, rows, now)
+
+    def _tell_waiting(self, label: str, reason: Reason) -> None:
+        if reason is Reason.RETRY:
+            self.metrics.retries.labels(label).inc()
+        else:
+            self.metrics.deferrals.labels(label, reason.value).inc()
+        if reason is Reason.UNKNOWN:
+            self.metrics.unknown.labels(label).inc()
+
+
+def _log_settled(delivery: Delivery, rows: Rows, now: float) -> None:
+    """One canonical line for every outcome."""
+    event = delivery.event
+    facts: dict[str, object] = {
+        "event_id": event.id,
+        "type": event.type,
+        "key": event.key,
+        "attempts": delivery.attempts,
+        "deferrals": delivery.deferrals,
+    }
+    if delivery.dispatched_at:
+        facts["handled_seconds"] = round(now - delivery.dispatched_at, 3)
+    if rows.receipt is not None:
+        receipt = rows.receipt
+        level = log.warning if receipt.outcome == "dead" else log.info
+        level("event.settled", outcome=receipt.outcome, reason=receipt.reason, error=receipt.error, **facts)
+    elif rows.wait is not None:
+        wait = rows.wait
+        person = wait.reason is Reason.UNKNOWN and wait.delay_seconds == float("inf")
+        level = log.error if person else log.info
+        level(
+            "event.waits", reason=wait.reason.value, due_seconds=round(wait.delay_seconds, 3), error=wait.error, **facts
+        )

@@ -1,0 +1,182 @@
+"""Calls handlers: takes a delivery that may run, and brings back what became of it.
+
+take -> cancelled? expired? not yet? -> handler -> outcome
+                   |                                  |
+                   +-------------> conclude <---------+
+                                      |
+                    a short deferral stays in memory, all else is settled
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import anyio
+import structlog
+from anyio.abc import TaskStatus
+from anyio.lowlevel import checkpoint
+
+from outbox.errors import DeadlinePassed, EventCancelled, LeaseLost
+from outbox.handler import Handler
+from outbox.ledger import Ledger, WriteStep
+from outbox.outcome import Cancelled, Dead, Defer, Expired, Outcome, Retry, Unknown
+from relay.clock import DatabaseClock
+from relay.delivery import Delivery, Park
+from relay.holds import Holds
+from relay.logs import redact
+from relay.metrics import RelayMetrics
+from relay.scheduler import Scheduler, admit, has_expired
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+_TURNS_MAX = 100
+"""Deliveries in a row after which a worker lets others run, where its handler never waits."""
+
+
+@dataclass(slots=True)
+class Workers:
+    """So many handlers at once.
+
+    Attributes:
+        scheduler: Where deliveries come from.
+        handlers: By event type.
+        write_step: Makes the steps of ledgers durable.
+        settle: Takes an outcome that is to be written.
+        pause: Takes a delivery that stays in memory for some seconds.
+        clock: The database's.
+        holds: Which keys pause.
+        metrics: In flight, delays.
+        concurrency: How many.
+        handler_seconds: A handler that takes longer is ended.
+        short_deferral_seconds: Shorter deferrals are paused in memory.
+        unknown_seconds: When to reconcile after a handler broke off between an intent and its answer.
+    """
+
+    scheduler: Scheduler
+    handlers: Mapping[str, Handler]
+    write_step: WriteStep
+    settle: Callable[[Delivery, Outcome | Park], None]
+    pause: Callable[[Delivery, float], None]
+    clock: DatabaseClock
+    holds: Holds
+    metrics: RelayMetrics
+    concurrency: int
+    handler_seconds: float
+    short_deferral_seconds: float
+    unknown_seconds: float
+    _idle: deque[anyio.Event] = field(default_factory=deque)
+    _in_flight_count: int = 0
+    _drained: anyio.Event = field(default_factory=anyio.Event)
+    _scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+
+    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Work until cancelled or ended. Raises LeaseLost."""
+        with self._scope:
+            async with anyio.create_task_group() as group:
+                for _ in range(self.concurrency):
+                    group.start_soon(self._work)
+                task_status.started()
+
+    def wake(self) -> None:
+        """A delivery may have become ready: let an idle worker take it."""
+        for _ in range(min(len(self._idle), self.scheduler.ready_count)):
+            self._idle.popleft().set()
+
+    async def drained(self) -> None:
+        """Wait until nothing is in flight."""
+        while self._in_flight_count:
+            self._drained = anyio.Event()
+            await self._drained.wait()
+
+    def end(self) -> None:
+        """Cancel what is in flight: it stays in the log, with the steps that are durable."""
+        self._scope.cancel()
+
+    async def _work(self) -> None:
+        turns = 0
+        while True:
+            delivery = self.scheduler.take()
+            if delivery is None:
+                turns = 0
+                woken = anyio.Event()
+                self._idle.append(woken)
+                await woken.wait()
+                continue
+            await self._deliver(delivery)
+            turns += 1
+            if turns >= _TURNS_MAX:
+                turns = 0
+                await checkpoint()
+
+    async def _deliver(self, delivery: Delivery) -> None:
+        outcome: Outcome | Park | None = self._without_handler(delivery)
+        if outcome is None:
+            self._in_flight_count += 1
+            try:
+                outcome = await self._handle(delivery)
+            finally:
+                self._in_flight_count -= 1
+                if not self._in_flight_count:
+                    self._drained.set()
+        self._conclude(delivery, outcome)
+
+    def _without_handler(self, delivery: Delivery) -> Outcome | Park | None:
+        """Return what becomes of a delivery that is not dispatched; None for one that is."""
+        database_now = self.clock.now()
+        if delivery.cancelled and not delivery.has_open_intent:
+            return Cancelled()
+        if has_expired(delivery, database_now=database_now):
+            return Expired()
+        if delivery.event.type not in self.handlers:
+            known = ", ".join(sorted(self.handlers)) or "none is installed"
+            return Dead(
+                f"no handler for events of type {delivery.event.type!r}: expected one of {known}", "unknown_type"
+            )
+        return admit(delivery, now=time.monotonic(), database_now=database_now, holds=self.holds)
+
+    async def _handle(self, delivery: Delivery) -> Outcome:
+        event = delivery.event
+        first_call = not delivery.dispatched_at and delivery.reason is None
+        delivery.dispatched_at = time.monotonic()
+        if first_call:
+            self.metrics.dispatch_delay.observe(max(0.0, self.clock.now() - _due_at(delivery)))
+        ledger = Ledger(event, self.write_step, delivery.steps, delivery.attempts, delivery.deferrals)
+        try:
+            with anyio.fail_after(self.handler_seconds):
+                return await self.handlers[event.type](event, ledger)
+        except LeaseLost:
+            raise
+        except EventCancelled as cancelled:
+            return Cancelled(str(cancelled))
+        except DeadlinePassed as passed:
+            return Expired(str(passed))
+        except TimeoutError:
+            error = f"the handler took longer than {self.handler_seconds:g} s"
+        except Exception as raised:  # one event suffers, not the relay
+            error = redact(f"the handler raised {type(raised).__name__}: {raised}")
+            log.exception("handler.raised", event_id=event.id, type=event.type)
+        if delivery.has_open_intent:
+            return Unknown(error, self.unknown_seconds)
+        return Retry(error)
+
+    def _conclude(self, delivery: Delivery, outcome: Outcome | Park) -> None:
+        self.scheduler.finished(delivery)
+        if isinstance(outcome, Defer) and outcome.error is None and outcome.delay_seconds < self.short_deferral_seconds:
+            delivery.deferrals += 1
+            label = self.metrics.type_label(delivery.event.type)
+            self.metrics.deferrals.labels(label, outcome.reason.value).inc()
+            self.pause(delivery, outcome.delay_seconds)
+        else:
+            self.settle(delivery, outcome)
+        self.metrics.in_flight.set(self._in_flight_count)
+        self.wake()
+
+
+def _due_at(delivery: Delivery) -> float:
+    """When the event should have been dispatched, in seconds of the epoch."""
+    event = delivery.event
+    due_at = event.created_at if event.publish_at is None else max(event.created_at, event.publish_at)
+    return due_at.timestamp()
