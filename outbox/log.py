@@ -21,6 +21,8 @@ Both halves are range scans of the index on `xid`; their union is sorted by `id`
 
 After down time one window may hold millions of events. It is worked through by position inside the window, never by
 moving the snapshot: its ids are listed once, 8 bytes each, and the rows fetched by primary key.
+
+`offset 0` in the statements keeps the planner from walking the whole primary key to save a sort.
 """
 
 from __future__ import annotations
@@ -48,14 +50,20 @@ select
   e.id, e.lane, e.key, e.sequence, e.type, e.payload, e.headers, e.publish_at, e.expires_at, e.replay_of, e.created_at
 from w
 left join lateral (
-  select s.* from outbox.events as s
-  where s.xid = any (array(
-    select x from pg_snapshot_xip(%(seen)s::pg_snapshot) as x where pg_visible_in_snapshot(x, w.snapshot)
-  )) and s.lane = any (%(lanes)s::smallint[])
+  (
+    select s.* from outbox.events as s
+    where s.xid = any (array(
+      select x from pg_snapshot_xip(%(seen)s::pg_snapshot) as x where pg_visible_in_snapshot(x, w.snapshot)
+    )) and s.lane = any (%(lanes)s::smallint[])
+    offset 0
+  )
   union all
-  select n.* from outbox.events as n
-  where n.xid >= pg_snapshot_xmax(%(seen)s::pg_snapshot) and n.xid < pg_snapshot_xmax(w.snapshot)
-    and pg_visible_in_snapshot(n.xid, w.snapshot) and n.lane = any (%(lanes)s::smallint[])
+  (
+    select n.* from outbox.events as n
+    where n.xid >= pg_snapshot_xmax(%(seen)s::pg_snapshot) and n.xid < pg_snapshot_xmax(w.snapshot)
+      and pg_visible_in_snapshot(n.xid, w.snapshot) and n.lane = any (%(lanes)s::smallint[])
+    offset 0
+  )
   order by id
   limit %(limit)s
 ) as e on true
@@ -67,14 +75,20 @@ with w as materialized (select %(window)s::pg_snapshot as snapshot)
 select string_agg(int8send(e.id), ''::bytea order by e.id)
 from w
 cross join lateral (
-  select s.id from outbox.events as s
-  where s.xid = any (array(
-    select x from pg_snapshot_xip(%(seen)s::pg_snapshot) as x where pg_visible_in_snapshot(x, w.snapshot)
-  )) and s.lane = any (%(lanes)s::smallint[])
+  (
+    select s.id from outbox.events as s
+    where s.xid = any (array(
+      select x from pg_snapshot_xip(%(seen)s::pg_snapshot) as x where pg_visible_in_snapshot(x, w.snapshot)
+    )) and s.lane = any (%(lanes)s::smallint[])
+    offset 0
+  )
   union all
-  select n.id from outbox.events as n
-  where n.xid >= pg_snapshot_xmax(%(seen)s::pg_snapshot) and n.xid < pg_snapshot_xmax(w.snapshot)
-    and pg_visible_in_snapshot(n.xid, w.snapshot) and n.lane = any (%(lanes)s::smallint[])
+  (
+    select n.id from outbox.events as n
+    where n.xid >= pg_snapshot_xmax(%(seen)s::pg_snapshot) and n.xid < pg_snapshot_xmax(w.snapshot)
+      and pg_visible_in_snapshot(n.xid, w.snapshot) and n.lane = any (%(lanes)s::smallint[])
+    offset 0
+  )
 ) as e
 where e.id > %(position)s
   and (not %(unsettled)s or (

@@ -12,16 +12,18 @@ declare
   role_name text;
 begin
   foreach role_name in array array['outbox_emitter', 'outbox_relay', 'outbox_operator'] loop
-    begin
-      execute format('create role %I nologin', role_name);
-    exception
-      when duplicate_object or unique_violation then null; -- roles belong to the cluster: another database may have made it
-    end;
+    -- Roles belong to the cluster: another database, or an administrator beforehand, may have made them.
+    if not exists (select from pg_roles where rolname = role_name) then
+      begin
+        execute format('create role %I nologin', role_name);
+      exception
+        when duplicate_object or unique_violation then null;
+      end;
+    end if;
   end loop;
 end
 $$;
 
-create schema if not exists outbox;
 grant usage on schema outbox to outbox_emitter, outbox_relay, outbox_operator;
 
 create table outbox.events (

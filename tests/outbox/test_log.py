@@ -1,0 +1,304 @@
+"""The shipped log reader, against writers that commit out of order, abort, linger and prepare."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import psycopg
+import pytest
+from psycopg import AsyncConnection
+
+from outbox import database as connections
+from outbox.emit import emit
+from outbox.event import LANE_COUNT, Event, EventId, Lane
+from outbox.log import Cursor, LogReader, LowWater, load_cursors
+
+pytestmark = pytest.mark.anyio
+
+LANES = [Lane(lane) for lane in range(LANE_COUNT)]
+WRITERS = 8
+TRANSACTIONS = 60
+
+
+@dataclass
+class Written:
+    """What a writer committed, in its order; what it prepared commits when somebody gets to it."""
+
+    writer: int
+    ordered: list[EventId] = field(default_factory=list)
+    prepared: list[EventId] = field(default_factory=list)
+
+
+def write(dsn: str, writer: int, seed: int) -> Written:
+    """Emit in transactions of every kind: short, long, aborted, with rolled-back savepoints, prepared."""
+    chance = random.Random(seed * 1000 + writer)
+    written = Written(writer)
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        for number in range(TRANSACTIONS):
+            kind = chance.choice(["commit", "commit", "commit", "abort", "savepoint", "straggler", "prepare"])
+            payload = {"writer": writer, "number": number}
+            connection.execute("begin")
+            if kind == "straggler" and chance.random() < 0.5:
+                connection.execute("select pg_current_xact_id()")  # a low xid that emits late
+            if kind == "straggler":
+                connection.execute("select pg_sleep(%s)", [chance.uniform(0.02, 0.2)])
+            if kind == "prepare":
+                connection.execute("set local outbox.ring = 'off'")
+            events = [emit(connection, "t", payload) for _ in range(chance.randint(1, 3))]
+            if kind == "savepoint":
+                connection.execute("savepoint s")
+                emit(connection, "t", {"writer": writer, "number": -1})
+                connection.execute("rollback to savepoint s")
+                events.append(emit(connection, "t", payload))
+            if kind == "straggler":
+                connection.execute("select pg_sleep(%s)", [chance.uniform(0.02, 0.1)])
+                events.append(emit(connection, "t", payload))
+            if kind == "prepare":
+                connection.execute(f"prepare transaction 'p{seed}_{writer}_{number}'".encode())
+                connection.execute("select pg_sleep(%s)", [chance.uniform(0.0, 0.1)])
+                connection.execute(f"commit prepared 'p{seed}_{writer}_{number}'".encode())
+                written.prepared += events
+            elif kind == "abort":
+                connection.execute("rollback")
+            else:
+                connection.execute("commit")
+                written.ordered += events
+    return written
+
+
+async def read_out(reader: LogReader) -> list[Event]:
+    """Read until a look finds nothing."""
+    found: list[Event] = []
+    while events := await reader.read():
+        found += events
+    return found
+
+
+async def reading(dsn: str) -> AsyncConnection[Any]:
+    return await connections.connect(dsn, application_name="test", settings=connections.LOG_READER_SETTINGS)
+
+
+@pytest.mark.parametrize(("seed", "slice_count"), [(1, 1000), (2, 7)])
+async def test_each_committed_event_is_read_exactly_once_and_in_order(
+    database: str, seed: int, slice_count: int
+) -> None:
+    """Whatever commits is read once; whatever aborts never; each writer's commits in their order."""
+    found: list[Event] = []
+    finished = anyio.Event()
+    results: list[Written] = []
+
+    async def one_writer(writer: int) -> None:
+        results.append(await anyio.to_thread.run_sync(write, database, writer, seed))
+
+    async def read(connection: AsyncConnection[Any]) -> None:
+        reader = LogReader(connection, LANES, Cursor(), slice_count)
+        while True:
+            last = finished.is_set()
+            found.extend(await read_out(reader))
+            if last:
+                return
+
+    async with await reading(database) as connection, anyio.create_task_group() as readers:
+        readers.start_soon(read, connection)
+        async with anyio.create_task_group() as writers:
+            for writer in range(WRITERS):
+                writers.start_soon(one_writer, writer)
+        finished.set()
+
+    position = {event.id: at for at, event in enumerate(found)}
+    committed = [event_id for written in results for event_id in written.ordered + written.prepared]
+    assert len(committed) > WRITERS * TRANSACTIONS // 2
+    assert sorted(event.id for event in found) == sorted(committed)
+    for written in results:
+        positions = [position[event_id] for event_id in written.ordered]
+        assert positions == sorted(positions)
+
+
+async def test_nothing_overtakes_what_was_committed_before_it_was_emitted(database: str) -> None:
+    """An event whose predecessor had committed before it was emitted, in another session, comes after it."""
+    async with (
+        await reading(database) as connection,
+        await connections.connect(database, application_name="a") as first,
+        await connections.connect(database, application_name="b") as second,
+    ):
+        reader = LogReader(connection, LANES, Cursor())
+        await first.execute("begin")
+        late = await emit(first, "t", {})
+        early = await emit(second, "t", {})
+        assert [event.id for event in await read_out(reader)] == [early]
+        await first.execute("commit")
+        after = await emit(second, "t", {})
+        assert [event.id for event in await read_out(reader)] == [late, after]
+
+
+async def test_a_low_xid_that_emits_late_is_read_in_the_order_of_ids(database: str) -> None:
+    """Inside a window the order is by id, not by transaction."""
+    async with (
+        await reading(database) as connection,
+        await connections.connect(database, application_name="a") as first,
+        await connections.connect(database, application_name="b") as second,
+    ):
+        await first.execute("begin")
+        await first.execute("select pg_current_xact_id()")
+        early = await emit(second, "t", {})
+        late = await emit(first, "t", {})
+        await first.execute("commit")
+        reader = LogReader(connection, LANES, Cursor())
+        assert [event.id for event in await read_out(reader)] == [early, late]
+
+
+async def test_a_window_larger_than_a_slice_is_read_by_position(database: str) -> None:
+    """Events that come while a large window is read wait for the next one, and nothing is read twice."""
+    async with await reading(database) as connection:
+        await connection.execute("select count(outbox.emit('t', '{}')) from generate_series(1, 100)")
+        reader = LogReader(connection, LANES, Cursor(), slice_count=30)
+        first = await reader.read()
+        window = reader.cursor.window
+        later = await emit(connection, "t", {})
+        rest = [await reader.read() for _ in range(3)]
+        assert [len(first), *map(len, rest)] == [30, 30, 30, 10]
+        assert reader.cursor.window == window
+        assert [event.id for event in await read_out(reader)] == [later]
+
+
+async def test_only_the_lanes_asked_for_are_read(database: str) -> None:
+    """Two readers with disjoint lanes share the log between them."""
+    async with await reading(database) as connection:
+        await connection.execute("select count(outbox.emit('t', '{}', 'k' || i)) from generate_series(1, 200) as i")
+        even = await read_out(LogReader(connection, LANES[::2], Cursor()))
+        odd = await read_out(LogReader(connection, LANES[1::2], Cursor()))
+        assert {event.lane % 2 for event in even} == {0}
+        assert len({event.id for event in even + odd}) == len(even) + len(odd) == 200
+
+
+async def settle_some(connection: AsyncConnection[Any], event_ids: Sequence[EventId]) -> None:
+    """Write receipts and waiting rows, alternately, as a relay would."""
+    await connection.execute(
+        "insert into outbox.receipts (event_id, outcome, attempts, deferrals, relay_id)"
+        " select unnest(%s::bigint[]), 'published', 0, 0, 1",
+        [event_ids[::2]],
+    )
+    await connection.execute(
+        "insert into outbox.waiting (event_id, lane, reason, due_at, attempts, deferrals)"
+        " select unnest(%s::bigint[]), 0, 'retry', now(), 1, 0",
+        [event_ids[1::2]],
+    )
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_a_successor_that_begins_at_the_low_water_finds_what_was_in_hand(database: str, seed: int) -> None:
+    """However many windows a reader read and in whatever order they settled: its successor reads the unsettled."""
+    chance = random.Random(seed)
+    async with await reading(database) as connection:
+        reader = LogReader(connection, LANES, Cursor(), slice_count=5)
+        emitted: list[EventId] = []
+        settled: set[EventId] = set()
+        in_hand: list[EventId] = []
+        saved = Cursor()
+        for _ in range(12):
+            emitted += [await emit(connection, "t", {}) for _ in range(chance.randint(0, 9))]
+            for _ in range(chance.randint(0, 3)):
+                in_hand += [event.id for event in await reader.read()]
+            chance.shuffle(in_hand)
+            some, in_hand = in_hand[: len(in_hand) // 2], in_hand[len(in_hand) // 2 :]
+            await settle_some(connection, some)
+            reader.settled(some)
+            settled.update(some)
+            if chance.random() < 0.5:
+                saved = reader.low_water()
+        successor = LogReader(connection, LANES, saved, slice_count=4)
+        found = [event.id for event in await read_out(successor)]
+        assert sorted(found) == sorted(set(emitted) - settled)
+        assert len(found) == len(set(found))
+
+
+async def test_saved_cursors_are_loaded_by_the_lanes_that_share_them(database: str) -> None:
+    """Lanes with the same cursor are read together: at first all of them."""
+    async with await reading(database) as connection:
+        assert await load_cursors(connection, LANES) == [(Cursor(), LANES)]
+        await connection.execute("update outbox.cursors set position = 7 where lane in (3, 4)")
+        loaded = {tuple(lanes): cursor for cursor, lanes in await load_cursors(connection, LANES[:6])}
+        assert loaded == {(0, 1, 2, 5): Cursor(), (3, 4): Cursor(position=7)}
+
+
+def test_the_low_water_stands_where_the_first_event_in_hand_is() -> None:
+    """Later windows that are settled do not move it past an earlier one that is not."""
+    water = LowWater(Cursor())
+    water.begin("1:1:", "9:9:")
+    water.read([an_event(3), an_event(5)])
+    water.begin("9:9:", "20:20:")
+    water.read([an_event(4)])
+    water.settled([EventId(4), EventId(3)])
+    assert water.cursor() == Cursor("1:1:", "9:9:", 4)
+    water.settled([EventId(5)])
+    assert water.cursor() == Cursor("9:9:", "20:20:", 4)
+    assert water.in_hand_count == 0
+
+
+def an_event(number: int) -> Event:
+    return Event(*[number, 0, None, None, "t", {}, {}, None, None, None, None])  # type: ignore[arg-type]
+
+
+async def plan_nodes(connection: AsyncConnection[Any], statement: str) -> dict[str, list[str]]:
+    """Return the plan's node types by relation; the empty name holds those without one."""
+    row = await (await connection.execute(f"explain (format json) {statement}".encode())).fetchone()
+    assert row is not None
+    plan = row[0] if isinstance(row[0], list) else json.loads(row[0])
+    nodes: dict[str, list[str]] = defaultdict(list)
+
+    def visit(node: dict[str, Any]) -> None:
+        nodes[node.get("Relation Name", "")].append(f"{node['Node Type']} {node.get('Index Name', '')}".strip())
+        for child in node.get("Plans", []):
+            visit(child)
+
+    visit(plan[0]["Plan"])
+    return nodes
+
+
+@pytest.mark.parametrize("analyzed", [False, True])
+@pytest.mark.parametrize("listing", [False, True])
+async def test_the_window_is_read_by_two_range_scans_of_the_index_on_xid(
+    database: str, analyzed: bool, listing: bool
+) -> None:
+    """Also as a generic plan, and on tables that were never analyzed: no bitmap, no scan of the whole table."""
+    async with await reading(database) as connection:
+        await connection.execute("alter table outbox.events set (autovacuum_enabled = off)")
+        await connection.execute("select count(outbox.emit('t', '{}')) from generate_series(1, 20000)")
+        if analyzed:
+            await connection.execute("analyze outbox.events")
+        reader = LogReader(connection, LANES, Cursor(), slice_count=100)
+        await read_out(reader)
+        prepared = "string_agg" if listing else "w.snapshot::text"
+        rows = await (
+            await connection.execute(
+                "select name, cardinality(parameter_types) from pg_prepared_statements where statement like %s",
+                [f"%{prepared}%outbox.events%"],
+            )
+        ).fetchall()
+        assert rows
+        for name, parameter_count in rows:
+            arguments = ", ".join(["null"] * parameter_count)
+            nodes = await plan_nodes(connection, f"execute {name} ({arguments})")
+            assert nodes["events"] == ["Index Scan events_by_xid"] * 2
+
+
+async def test_a_look_that_finds_nothing_leaves_the_cursor_saved_as_it_was_found(database: str) -> None:
+    """An empty window moves the reader on, and nothing in hand holds the low water back."""
+    async with await reading(database) as connection:
+        reader = LogReader(connection, LANES, Cursor())
+        await emit(connection, "t", {})
+        (event,) = await read_out(reader)
+        before = reader.low_water()
+        await connection.execute("select pg_current_xact_id()")
+        assert await reader.read() == []
+        assert reader.low_water() == before
+        reader.settled([event.id])
+        assert reader.low_water() == reader.cursor
+        assert reader.cursor != before
