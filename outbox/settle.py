@@ -41,12 +41,12 @@ ended as (
     event_id, outcome, reason, attempts, deferrals, result, error, relay_id, dispatched_at
   )
   select
-    t.event_id, t.outcome, t.reason, t.attempts, t.deferrals, t.result::jsonb, t.error, fence.id,
+    t.event_id, t.outcome, t.reason, t.attempts, t.deferrals, t.result, t.error, fence.id,
     clock_timestamp() - t.dispatched_seconds_ago * interval '1 second'
-  from fence, unnest(
-    %(event_ids)s::bigint[], %(outcomes)s::text[], %(reasons)s::text[], %(attempts)s::integer[],
-    %(deferrals)s::integer[], %(results)s::text[], %(errors)s::text[], %(dispatched_seconds_ago)s::float8[]
-  ) as t (event_id, outcome, reason, attempts, deferrals, result, error, dispatched_seconds_ago)
+  from fence, jsonb_to_recordset(%(receipts)s::jsonb) as t (
+    event_id bigint, outcome text, reason text, attempts integer, deferrals integer, result jsonb, error text,
+    dispatched_seconds_ago float8
+  )
 ),
 no_longer_waiting as (
   delete from outbox.waiting as w using fence where w.event_id = any (%(no_longer_waiting)s::bigint[])
@@ -292,34 +292,34 @@ async def promote(
 
 
 def _arguments(relay_id: RelayId, batch: Batch) -> dict[str, Any]:
-    receipts = batch.receipts
     return {
         "relay_id": relay_id,
         "lanes": batch.lanes,
-        "event_ids": [row.event.id for row in receipts],
-        "outcomes": [row.outcome for row in receipts],
-        "reasons": [row.reason for row in receipts],
-        "attempts": [row.attempts for row in receipts],
-        "deferrals": [row.deferrals for row in receipts],
-        "results": [orjson.dumps(row.result).decode() if row.result else None for row in receipts],
-        "errors": [row.error for row in receipts],
-        "dispatched_seconds_ago": [row.dispatched_seconds_ago for row in receipts],
-        "no_longer_waiting": [row.event.id for row in receipts if row.was_waiting],
+        "receipts": _json([_receipt_record(row) for row in batch.receipts]),
+        "no_longer_waiting": [row.event.id for row in batch.receipts if row.was_waiting],
         "waits": _json([_wait_record(row) for row in batch.waits]),
-        "tries": _json(
-            [
-                {"event_id": row.event.id, "reason": row.reason, "error": row.error, "context": row.context}
-                for row in batch.tries
-            ]
-        ),
-        "holds": _json(
-            [
-                {"scope": row.scope, "key": row.key, "delay_seconds": _finite(row.delay_seconds), "reason": row.reason}
-                for row in batch.holds
-            ]
-        ),
+        "tries": _json([_try_record(row) for row in batch.tries]),
+        "holds": _json([_hold_record(row) for row in batch.holds]),
         "steps": _json([_step_record(row) for row in batch.steps]),
     }
+
+
+def _receipt_record(row: Receipt) -> JsonObject:
+    """Null is what is left out: most receipts have neither reason nor error."""
+    record: JsonObject = {
+        "event_id": row.event.id,
+        "outcome": row.outcome,
+        "attempts": row.attempts,
+        "deferrals": row.deferrals,
+        "dispatched_seconds_ago": row.dispatched_seconds_ago,
+    }
+    if row.reason is not None:
+        record["reason"] = row.reason
+    if row.result:
+        record["result"] = row.result
+    if row.error is not None:
+        record["error"] = row.error
+    return record
 
 
 def _wait_record(row: Wait) -> JsonObject:
@@ -333,6 +333,19 @@ def _wait_record(row: Wait) -> JsonObject:
         "attempts": row.attempts,
         "deferrals": row.deferrals,
         "error": row.error,
+    }
+
+
+def _try_record(row: Try) -> JsonObject:
+    return {"event_id": row.event.id, "reason": row.reason, "error": row.error, "context": row.context}
+
+
+def _hold_record(row: HoldRow) -> JsonObject:
+    return {
+        "scope": row.scope,
+        "key": row.key,
+        "delay_seconds": _finite(row.delay_seconds),
+        "reason": row.reason,
     }
 
 

@@ -91,6 +91,6 @@ class Reader:
     async def _hand_over(self, events: list[Event], *, catching_up: bool) -> None:
         # Only an event that a predecessor may have begun can have steps.
         steps = await load_steps(self.connection, [event.id for event in events]) if catching_up else {}
+        self.metrics.read(event.type for event in events)
         for event in events:
-            self.metrics.emitted.labels(self.metrics.type_label(event.type)).inc()
             self.offer(Delivery(event, steps=steps.get(event.id, [])))

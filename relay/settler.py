@@ -7,7 +7,10 @@ finds the event where it was.
 
 from __future__ import annotations
 
+import logging
+import math
 import time
+from collections import Counter as Tally
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -102,7 +105,7 @@ class Settler:
         if rows.wait is not None:
             self._pending.batch.waits.append(rows.wait)
             for follower in self.scheduler.waits(delivery):
-                self.settle(follower, Park(Reason.PARKED, float("inf")))
+                self.settle(follower, Park(Reason.PARKED, math.inf))
         if rows.tried is not None:
             self._pending.batch.tries.append(rows.tried)
         if rows.hold is not None:
@@ -170,19 +173,22 @@ class Settler:
             self.on_waiting(0)
 
     def _tell(self, pending: _Pending) -> None:
+        """Count and log what is durable now."""
         now = time.monotonic()
         soonest = min((row.delay_seconds for row in pending.batch.waits), default=None)
         if soonest is not None:
             self.on_waiting(soonest)
+        ended = Tally((row.event.type, row.outcome) for row in pending.batch.receipts)
+        for (event_type, outcome), count in ended.items():
+            self.metrics.settled.labels(self.metrics.type_label(event_type), outcome).inc(count)
+        for wait in pending.batch.waits:
+            self._tell_waiting(self.metrics.type_label(wait.event.type), wait.reason)
+        logged = log.is_enabled_for(logging.INFO)
         for delivery, rows in pending.settled:
-            label = self.metrics.type_label(delivery.event.type)
-            if rows.receipt is not None:
-                self.metrics.settled.labels(label, rows.receipt.outcome).inc()
-                if delivery.dispatched_at:
-                    self.metrics.settle_delay.observe(now - delivery.dispatched_at)
-            elif rows.wait is not None:
-                self._tell_waiting(label, rows.wait.reason)
-            _log_settled(delivery, rows, now)
+            if rows.receipt is not None and delivery.dispatched_at:
+                self.metrics.settle_delay.observe(now - delivery.dispatched_at)
+            if logged or rows.receipt is None or rows.receipt.outcome != "published":
+                log_settled(delivery, rows, now)
 
     def _tell_waiting(self, label: str, reason: Reason) -> None:
         if reason is Reason.RETRY:
@@ -193,26 +199,24 @@ class Settler:
             self.metrics.unknown.labels(label).inc()
 
 
-def _log_settled(delivery: Delivery, rows: Rows, now: float) -> None:
-    """One canonical line for every outcome."""
+def log_settled(delivery: Delivery, rows: Rows, now: float) -> None:
+    """Write the one canonical line of an outcome."""
     event = delivery.event
-    facts: dict[str, object] = {
-        "event_id": event.id,
-        "type": event.type,
-        "key": event.key,
-        "attempts": delivery.attempts,
-        "deferrals": delivery.deferrals,
-    }
+    facts: dict[str, object] = {"event_id": event.id, "type": event.type, "key": event.key}
+    facts |= {"attempts": delivery.attempts, "deferrals": delivery.deferrals}
     if delivery.dispatched_at:
         facts["handled_seconds"] = round(now - delivery.dispatched_at, 3)
     if rows.receipt is not None:
-        receipt = rows.receipt
-        level = log.warning if receipt.outcome == "dead" else log.info
-        level("event.settled", outcome=receipt.outcome, reason=receipt.reason, error=receipt.error, **facts)
+        facts |= {"outcome": rows.receipt.outcome, "reason": rows.receipt.reason, "error": rows.receipt.error}
+        level = logging.WARNING if rows.receipt.outcome == "dead" else logging.INFO
+        log.log(level, "event.settled", **_known(facts))
     elif rows.wait is not None:
-        wait = rows.wait
-        person = wait.reason is Reason.UNKNOWN and wait.delay_seconds == float("inf")
-        level = log.error if person else log.info
-        level(
-            "event.waits", reason=wait.reason.value, due_seconds=round(wait.delay_seconds, 3), error=wait.error, **facts
-        )
+        facts |= {"reason": rows.wait.reason.value, "error": rows.wait.error}
+        if math.isfinite(rows.wait.delay_seconds):
+            facts["due_seconds"] = round(rows.wait.delay_seconds, 3)
+        needs_a_person = rows.wait.reason is Reason.UNKNOWN and math.isinf(rows.wait.delay_seconds)
+        log.log(logging.ERROR if needs_a_person else logging.INFO, "event.waits", **_known(facts))
+
+
+def _known(facts: dict[str, object]) -> dict[str, object]:
+    return {name: value for name, value in facts.items() if value is not None}

@@ -68,16 +68,18 @@ class Workers:
     short_deferral_seconds: float
     unknown_seconds: float
     _idle: deque[anyio.Event] = field(default_factory=deque)
-    _in_flight_count: int = 0
+    _running: dict[Delivery, anyio.CancelScope] = field(default_factory=dict)
     _drained: anyio.Event = field(default_factory=anyio.Event)
     _scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Work until cancelled or ended. Raises LeaseLost."""
+        self.metrics.in_flight.set_function(lambda: len(self._running))
         with self._scope:
             async with anyio.create_task_group() as group:
                 for _ in range(self.concurrency):
                     group.start_soon(self._work)
+                group.start_soon(self._watch)
                 task_status.started()
 
     def wake(self) -> None:
@@ -87,7 +89,7 @@ class Workers:
 
     async def drained(self) -> None:
         """Wait until nothing is in flight."""
-        while self._in_flight_count:
+        while self._running:
             self._drained = anyio.Event()
             await self._drained.wait()
 
@@ -96,8 +98,14 @@ class Workers:
         self._scope.cancel()
 
     async def _work(self) -> None:
-        turns = 0
         while True:
+            # One scope for as long as nothing takes too long: a scope for each event costs more than a short handler.
+            with anyio.CancelScope() as scope:
+                await self._work_in(scope)
+
+    async def _work_in(self, scope: anyio.CancelScope) -> None:
+        turns = 0
+        while not scope.cancel_called:
             delivery = self.scheduler.take()
             if delivery is None:
                 turns = 0
@@ -105,23 +113,20 @@ class Workers:
                 self._idle.append(woken)
                 await woken.wait()
                 continue
-            await self._deliver(delivery)
+            self._conclude(delivery, self._without_handler(delivery) or await self._handle(delivery, scope))
             turns += 1
             if turns >= _TURNS_MAX:
                 turns = 0
                 await checkpoint()
 
-    async def _deliver(self, delivery: Delivery) -> None:
-        outcome: Outcome | Park | None = self._without_handler(delivery)
-        if outcome is None:
-            self._in_flight_count += 1
-            try:
-                outcome = await self._handle(delivery)
-            finally:
-                self._in_flight_count -= 1
-                if not self._in_flight_count:
-                    self._drained.set()
-        self._conclude(delivery, outcome)
+    async def _watch(self) -> None:
+        """End the handlers that take too long."""
+        while True:
+            await anyio.sleep(min(1.0, self.handler_seconds / 4))
+            overdue = time.monotonic() - self.handler_seconds
+            for delivery, scope in list(self._running.items()):
+                if delivery.dispatched_at < overdue:
+                    scope.cancel()
 
     def _without_handler(self, delivery: Delivery) -> Outcome | Park | None:
         """Return what becomes of a delivery that is not dispatched; None for one that is."""
@@ -137,27 +142,33 @@ class Workers:
             )
         return admit(delivery, now=time.monotonic(), database_now=database_now, holds=self.holds)
 
-    async def _handle(self, delivery: Delivery) -> Outcome:
+    async def _handle(self, delivery: Delivery, scope: anyio.CancelScope) -> Outcome:
         event = delivery.event
         first_call = not delivery.dispatched_at and delivery.reason is None
         delivery.dispatched_at = time.monotonic()
         if first_call:
             self.metrics.dispatch_delay.observe(max(0.0, self.clock.now() - _due_at(delivery)))
         ledger = Ledger(event, self.write_step, delivery.steps, delivery.attempts, delivery.deferrals)
+        self._running[delivery] = scope
         try:
-            with anyio.fail_after(self.handler_seconds):
-                return await self.handlers[event.type](event, ledger)
+            return await self.handlers[event.type](event, ledger)
         except LeaseLost:
             raise
         except EventCancelled as cancelled:
             return Cancelled(str(cancelled))
         except DeadlinePassed as passed:
             return Expired(str(passed))
-        except TimeoutError:
+        except anyio.get_cancelled_exc_class():
+            if not scope.cancel_called:
+                raise
             error = f"the handler took longer than {self.handler_seconds:g} s"
         except Exception as raised:  # one event suffers, not the relay
             error = redact(f"the handler raised {type(raised).__name__}: {raised}")
             log.exception("handler.raised", event_id=event.id, type=event.type)
+        finally:
+            del self._running[delivery]
+            if not self._running:
+                self._drained.set()
         if delivery.has_open_intent:
             return Unknown(error, self.unknown_seconds)
         return Retry(error)
@@ -171,7 +182,6 @@ class Workers:
             self.pause(delivery, outcome.delay_seconds)
         else:
             self.settle(delivery, outcome)
-        self.metrics.in_flight.set(self._in_flight_count)
         self.wake()
 
 
