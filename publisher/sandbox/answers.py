@@ -1,0 +1,276 @@
+"""Graph errors: the envelope, and the ones that the sandbox raises itself.
+
+The envelope and the bodies follow Meta's error-handling guide and Instagram's error-code page; where those
+print no text, bodies recorded in public issues do. `error_user_*` and `is_transient` are there only where a
+recorded body has them: a client must not lean on them.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import orjson
+
+RATE_LIMIT_PAGE = "https://developers.facebook.com/docs/graph-api/overview/rate-limiting"
+GRAPH_API_PAGE = "https://developers.facebook.com/docs/graph-api"
+
+
+class GraphError(Exception):
+    """An error answer on its way to the client."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: int,
+        subcode: int | None = None,
+        status: int = 400,
+        kind: str = "OAuthException",
+        is_transient: bool | None = None,
+        title: str | None = None,
+        advice: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code
+        self.subcode = subcode
+        self.status = status
+        self.kind = kind
+        self.is_transient = is_transient
+        self.title = title
+        self.advice = advice
+
+    def envelope(self, trace_id: str) -> dict[str, Any]:
+        """Return the body: only message, type, code and fbtrace_id are always in it."""
+        error: dict[str, Any] = {"message": self.message, "type": self.kind, "code": self.code}
+        if self.subcode is not None:
+            error["error_subcode"] = self.subcode
+        if self.is_transient is not None:
+            error["is_transient"] = self.is_transient
+        if self.title is not None:
+            error["error_user_title"] = self.title
+        if self.advice is not None:
+            error["error_user_msg"] = self.advice
+        error["fbtrace_id"] = trace_id
+        return {"error": error}
+
+    def upload_report(self) -> dict[str, Any]:
+        """Return the body as the upload host words it: no `error`, and JSON inside a string."""
+        inner = {"success": False, "error": {"message": self.message}}
+        return {
+            "debug_info": {
+                "retriable": bool(self.is_transient),
+                "type": self.kind if self.kind.endswith("Error") else "ProcessingFailedError",
+                "message": encode(inner).decode(),
+            }
+        }
+
+
+def encode(body: object) -> bytes:
+    """Return JSON; text that is not valid Unicode (a header can carry such) comes out escaped."""
+    try:
+        return orjson.dumps(body)
+    except TypeError:
+        return json.dumps(body, default=str).encode()
+
+
+def unsupported(method: str, object_id: str) -> GraphError:
+    """No such object, not yours, or not for this verb: Graph tells these apart by nothing."""
+    return GraphError(
+        f"Unsupported {method.lower()} request. Object with ID '{object_id}' does not exist, cannot be loaded "
+        "due to missing permissions, or does not support this operation. Please read the Graph API "
+        f"documentation at {GRAPH_API_PAGE}",
+        code=100,
+        subcode=33,
+        kind="GraphMethodException",
+    )
+
+
+def nonexisting_field(name: str) -> GraphError:
+    """The caller asked for a field that the object has not."""
+    return GraphError(f"(#100) Tried accessing nonexisting field ({name})", code=100)
+
+
+def invalid_parameter(reason: str) -> GraphError:
+    """A parameter is missing or can't be read."""
+    return GraphError(f"(#100) {reason}", code=100)
+
+
+def invalid_token() -> GraphError:
+    """No token, or one that was never issued."""
+    return GraphError("Invalid OAuth access token - Cannot parse access token", code=190)
+
+
+def permission_missing() -> GraphError:
+    """Deleting an Instagram story is refused in these words."""
+    return GraphError("(#10) Insufficient permissions to access this data", code=10)
+
+
+def unknown_media_type(media_type: str) -> GraphError:
+    """`media_type` is missing, or not one that the sandbox publishes."""
+    return GraphError(
+        "Invalid parameter",
+        code=100,
+        subcode=2207023,
+        is_transient=False,
+        title="Unknown media type",
+        advice=f"The media type {media_type} is unknown.",
+    )
+
+
+def media_unreachable(url: str) -> GraphError:
+    """An image could not be fetched; the message speaks of something else, as the recorded one does."""
+    return GraphError(
+        "Only photo or video can be accepted as media type.",
+        code=9004,
+        subcode=2207052,
+        is_transient=False,
+        title="Media download has failed. The media URI doesn't meet our requirements.",
+        advice=f"The media could not be fetched from this URI: {url}",
+    )
+
+
+def media_timed_out() -> GraphError:
+    """The media server was too slow."""
+    return GraphError(
+        "Timeout",
+        code=-2,
+        subcode=2207003,
+        is_transient=False,
+        title="Media download timed out",
+        advice="It takes too long to download the media.",
+    )
+
+
+def image_too_large() -> GraphError:
+    """A story image has at most 8 MiB."""
+    return GraphError(
+        "The image size is too large.",
+        code=36000,
+        subcode=2207004,
+        is_transient=False,
+        title="Image size too large",
+        advice="The image is too large to download. It should be less than 8 MiB.",
+    )
+
+
+def image_format_unsupported() -> GraphError:
+    """A story image is JPEG."""
+    return GraphError(
+        "The image format is not supported.",
+        code=36001,
+        subcode=2207005,
+        is_transient=False,
+        title="Unsupported image format",
+        advice="The image format is not supported. Supported formats are JPEG.",
+    )
+
+
+def not_ready() -> GraphError:
+    """The container is not FINISHED; a recorded body."""
+    return GraphError(
+        "Media ID is not available",
+        code=9007,
+        subcode=2207027,
+        is_transient=False,
+        title="Cannot Publish",
+        advice="The media is not ready for publishing, please wait for a moment",
+    )
+
+
+def container_not_found(creation_id: str) -> GraphError:
+    """No such container for this account, or it expired."""
+    return GraphError(
+        "The requested resource does not exist",
+        code=24,
+        subcode=2207008,
+        is_transient=False,
+        title="Cannot Find Media Builder",
+        advice=f"The media builder with creation id = {creation_id} does not exist or has been expired.",
+    )
+
+
+def quota_used_up(what: str) -> GraphError:
+    """The account published, or prepared, as much as it may in 24 hours."""
+    return GraphError(
+        "(#9) Application request limit reached",
+        code=9,
+        subcode=2207042,
+        is_transient=False,
+        title="Quota reached",
+        advice=f"You reached the maximum number of {what} that the Content Publishing API allows in 24 hours.",
+    )
+
+
+def already_published() -> GraphError:
+    """Answers a repeated publish while `republish` is `error`; Meta documents no answer."""
+    return GraphError(
+        "(#100) The media has already been published", code=100, is_transient=False, title="already published"
+    )
+
+
+def image_file_invalid() -> GraphError:
+    """A Page photo could not be fetched or read; called transient even when it is not, as recorded."""
+    return GraphError("Missing or invalid image file", code=324, subcode=2069019, is_transient=True)
+
+
+def upload_incomplete() -> GraphError:
+    """`finish` came before the file, or the file can't be used (Meta: Video API error codes)."""
+    return GraphError(
+        "(#6000) There was a problem uploading your video file. Please try again with another file.",
+        code=6000,
+        is_transient=False,
+    )
+
+
+def service_failed() -> GraphError:
+    """Graph's "service" error (Meta: error-handling guide)."""
+    return GraphError(
+        "An unexpected error has occurred. Please retry your request later.",
+        code=2,
+        status=500,
+        is_transient=True,
+    )
+
+
+def unknown_failure() -> GraphError:
+    """Graph's "unknown" error (Meta: error-handling guide)."""
+    return GraphError("An unknown error occurred", code=1, status=500)
+
+
+def instagram_failed() -> GraphError:
+    """Instagram's own server error."""
+    return GraphError("Fatal", code=-1, subcode=2207001, is_transient=False)
+
+
+def app_limit_reached() -> GraphError:
+    """The app as a whole called too often."""
+    return GraphError("(#4) Application request limit reached", code=4)
+
+
+def action_blocked() -> GraphError:
+    """Suspected spam; seen on publishes that went live all the same (postiz-app#1681)."""
+    return GraphError(
+        "Application request limit reached",
+        code=4,
+        subcode=2207051,
+        status=403,
+        is_transient=False,
+        title="Action is blocked",
+        advice="We restrict certain activity to protect our community.",
+    )
+
+
+def page_limit_reached() -> GraphError:
+    """The user called a Page too often (Meta: Rate Limiting overview)."""
+    return GraphError("(#32) Page request limit reached", code=32)
+
+
+def page_calls_limited() -> GraphError:
+    """The Page's business use case is over its limit (Meta: Rate Limiting overview)."""
+    return GraphError(
+        "(#80001) There have been too many calls to this Page account. Wait a bit and try again. For more info, "
+        f"please refer to {RATE_LIMIT_PAGE}.",
+        code=80001,
+    )

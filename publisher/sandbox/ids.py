@@ -1,0 +1,78 @@
+"""Ids in the shapes that Meta's have, unique and repeatable from a seed.
+
+Ids are strings everywhere: Meta's exceed 2^53. Nothing in their form tells a container from a media
+object, as on Meta's side.
+"""
+
+from __future__ import annotations
+
+import base64
+import random
+
+_NUMBERS = 10**14
+# Prime to 10, so that it permutes the numbers below 10^14: no id comes twice, and none looks counted.
+_STRIDE = 61_803_398_874_989
+
+
+class Ids:
+    """Deals out ids, tokens and trace ids."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed)  # repeatable on purpose
+        self._offset = self._random.randrange(_NUMBERS)
+        self._dealt_count = 0
+
+    def instagram_account(self) -> str:
+        """Return the id of a professional account: 17 digits, 17841 first."""
+        return f"17841{self._number() % 10**12:012d}"
+
+    def instagram_object(self) -> str:
+        """Return the id of a container or a media object: 17 digits, one number space for both."""
+        return f"{self._random.choice((178, 179, 180, 182))}{self._number():014d}"
+
+    def page(self) -> str:
+        """Return the id of a Page: 18 digits, as new Pages have."""
+        return f"1220{self._number():014d}"
+
+    def photo(self) -> str:
+        """Return the id of a Page photo: 18 digits."""
+        return f"1221{self._number():014d}"
+
+    def video(self) -> str:
+        """Return the id of a Page video: 16 digits."""
+        return f"77{self._number():014d}"
+
+    def story_post(self) -> str:
+        """Return the id of a Page story post: 16 digits and, unlike a feed post, no underscore."""
+        return f"14{self._number():014d}"
+
+    def permalink_number(self) -> str:
+        """Return the number in a story's permalink: 19 digits, and not an id of the Graph API."""
+        return f"39540{self._number():014d}"
+
+    def fault(self) -> str:
+        """Return the id of a scripted fault."""
+        return f"fault-{self._random.getrandbits(32):08x}"
+
+    def token(self) -> str:
+        """Return an access token of the Facebook kind."""
+        return f"EAA{self._letters(96)}"
+
+    def trace(self) -> str:
+        """Return a `fbtrace_id`."""
+        return f"A{self._letters(22)}"
+
+    def business(self) -> str:
+        """Return the id of the business that an account belongs to."""
+        return f"6{self._number():014d}"
+
+    def seconds_between(self, shortest: float, longest: float) -> float:
+        """Return a processing time."""
+        return self._random.uniform(shortest, longest)
+
+    def _number(self) -> int:
+        self._dealt_count += 1
+        return (self._offset + self._dealt_count * _STRIDE) % _NUMBERS
+
+    def _letters(self, count: int) -> str:
+        return base64.urlsafe_b64encode(self._random.randbytes(count)).decode()[:count]

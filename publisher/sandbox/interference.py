@@ -1,0 +1,147 @@
+"""Carries a call out under a scripted fault."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Final, assert_never
+
+import anyio
+
+from publisher.sandbox import answers
+from publisher.sandbox.answers import GraphError
+from publisher.sandbox.calls import Call
+from publisher.sandbox.faults import Fault, FaultSpec
+from publisher.sandbox.settings import Switches
+
+Operation = Callable[[], Awaitable[dict[str, Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class RawAnswer:
+    """A body that is not Graph's JSON, as a proxy in between can send."""
+
+    status: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """No answer: the connection is closed."""
+
+
+Outcome = dict[str, Any] | GraphError | RawAnswer | Dropped
+
+
+GIVEN_BACK_WHEN_REFUSED: Final = frozenset({"apply_then_error", "apply_then_drop", "pause_after"})
+
+
+async def interfere(
+    fault: Fault, call: Call, operation: Operation, is_gone: Callable[[], bool], switches: Switches
+) -> Outcome:
+    """Carry `operation` out, or not, as the fault says.
+
+    Only `pause_before` minds a client that goes: any other call is carried out whether or not somebody still
+    waits for its answer, as on Meta's side.
+
+    Raises:
+        GraphError: the operation's own refusal; the scripted ones are answered, not raised.
+    """
+    spec = fault.spec
+    match spec.action:
+        case "error":
+            fault.hit()
+            await anyio.sleep(spec.delay_seconds)
+            return scripted_answer(spec, call, switches)
+        case "drop":
+            fault.hit()
+            await anyio.sleep(spec.delay_seconds)
+            return Dropped()
+        case "delay":
+            fault.hit()
+            await anyio.sleep(spec.delay_seconds)
+            return await operation()
+        case "pause_before":
+            decision = await fault.hold(is_gone)
+            if decision.apply:
+                body = await operation()
+                return Dropped() if decision.drop else body
+            return Dropped() if decision.drop else scripted_answer(spec, call, switches)
+        case "apply_then_error" | "apply_then_drop" | "pause_after":
+            return await _apply_then(fault, call, operation, is_gone, switches)
+        case never:
+            assert_never(never)
+
+
+def scripted_answer(spec: FaultSpec, call: Call, switches: Switches) -> Outcome:
+    """Return the answer that a fault scripts; with neither code nor body, Graph's "service" error."""
+    if spec.body is not None:
+        return RawAnswer(spec.status or 200, spec.body)
+    return scripted_error(spec, call, switches)
+
+
+def scripted_error(spec: FaultSpec, call: Call, switches: Switches) -> GraphError:
+    """Return a known error's own words, where the script does not replace them."""
+    code = 2 if spec.code is None else spec.code
+    known = _known_error(code, spec.subcode, call)
+    error = known or GraphError(f"(#{code}) Scripted fault", code=code, subcode=spec.subcode)
+    if (error.code, error.subcode) == (4, 2207051):
+        error.status = switches.http_status_2207051
+    if error.code == 190:
+        error.status = switches.http_status_190
+    error.status = spec.status or error.status
+    error.message = error.message if spec.message is None else spec.message
+    error.kind = error.kind if spec.type is None else spec.type
+    error.is_transient = error.is_transient if spec.is_transient is None else spec.is_transient
+    return error
+
+
+async def _apply_then(
+    fault: Fault, call: Call, operation: Operation, is_gone: Callable[[], bool], switches: Switches
+) -> Outcome:
+    try:
+        body = await operation()
+    except GraphError:
+        fault.give_back()
+        raise
+    if fault.spec.action == "pause_after":
+        decision = await fault.hold(is_gone)
+        return Dropped() if decision.drop else body
+    fault.hit()
+    await anyio.sleep(fault.spec.delay_seconds)
+    if fault.spec.action == "apply_then_drop":
+        return Dropped()
+    return scripted_answer(fault.spec, call, switches)
+
+
+def _known_error(code: int, subcode: int | None, call: Call) -> GraphError | None:
+    match code, subcode:
+        case 9, 2207042:
+            return answers.quota_used_up("posts")
+        case 24, 2207008:
+            return answers.container_not_found(call.values.get("creation_id", ""))
+        case 100, 33:
+            return answers.unsupported(call.request.method, call.node.id if call.node else "")
+        case 9004, 2207052:
+            return answers.media_unreachable(call.media_url or "")
+    known = _KNOWN.get((code, subcode))
+    return None if known is None else known()
+
+
+# Errors that a script can name by (code, subcode) alone, and whose words say nothing about the call.
+_KNOWN: Final[dict[tuple[int, int | None], Callable[[], GraphError]]] = {
+    (-2, 2207003): answers.media_timed_out,
+    (-1, 2207001): answers.instagram_failed,
+    (1, None): answers.unknown_failure,
+    (2, None): answers.service_failed,
+    (4, None): answers.app_limit_reached,
+    (4, 2207051): answers.action_blocked,
+    (32, None): answers.page_limit_reached,
+    (190, None): answers.invalid_token,
+    (324, 2069019): answers.image_file_invalid,
+    (6000, None): answers.upload_incomplete,
+    (9007, 2207027): answers.not_ready,
+    (36000, 2207004): answers.image_too_large,
+    (36001, 2207005): answers.image_format_unsupported,
+    (80001, None): answers.page_calls_limited,
+}

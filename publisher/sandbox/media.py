@@ -1,0 +1,89 @@
+"""Fetches media as Meta does, and checks it; decoding runs in threads, so the server keeps answering."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import tempfile
+from collections.abc import Coroutine
+from typing import IO, TYPE_CHECKING, Final
+
+import aiohttp
+import anyio
+
+from publisher.sandbox.objects import MediaProblem
+
+if TYPE_CHECKING:
+    from publisher.sandbox.decoders import MediaRule
+
+USER_AGENT: Final = "facebookexternalhit/1.1 (+http://www.facebook.com/externalhit_uatext.php)"
+_CHUNK_BYTES: Final = 65_536
+_MEMORY_BYTES: Final = 1_048_576
+_FETCHES_MAX: Final = 16
+_logger = logging.getLogger(__name__)
+
+
+class Inspector:
+    """Fetches and checks; also for fetches that outlive their call. Close it with the server."""
+
+    def __init__(self) -> None:
+        self._session = aiohttp.ClientSession(
+            headers={"User-Agent": USER_AGENT},
+            cookie_jar=aiohttp.DummyCookieJar(),
+            connector=aiohttp.TCPConnector(limit=_FETCHES_MAX),
+        )
+        self._decoding = anyio.CapacityLimiter(2)
+        self._background: set[asyncio.Task[None]] = set()
+
+    async def inspect(self, url: str, rule: MediaRule, *, timeout_seconds: float) -> MediaProblem | None:
+        """Fetch a file and return what is wrong with it.
+
+        Redirects are not followed and URLs are ASCII: both were seen to fail on Meta's side.
+        """
+        if not url.isascii() or not url.lower().startswith(("http://", "https://")):
+            return MediaProblem.UNREACHABLE
+        timeout = aiohttp.ClientTimeout(total=timeout_seconds)
+        try:
+            async with self._session.get(url, allow_redirects=False, timeout=timeout) as response:
+                if response.status != 200:
+                    return MediaProblem.UNREACHABLE
+                with temporary_file() as file:
+                    async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
+                        file.write(chunk)
+                        if file.tell() > rule.size_bytes_max:
+                            return MediaProblem.TOO_LARGE
+                    return await self.inspect_file(file, rule)
+        except TimeoutError:
+            return MediaProblem.TIMED_OUT
+        except (aiohttp.ClientError, OSError, ValueError):
+            return MediaProblem.UNREACHABLE
+
+    async def inspect_file(self, file: IO[bytes], rule: MediaRule) -> MediaProblem | None:
+        """Return what is wrong with a file that is here already."""
+        if file.seek(0, 2) > rule.size_bytes_max:
+            return MediaProblem.TOO_LARGE
+        file.seek(0)
+        return await anyio.to_thread.run_sync(rule.decode, file, limiter=self._decoding)
+
+    def start(self, work: Coroutine[None, None, None]) -> None:
+        """Let work go on after its call was answered."""
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._ended)
+
+    async def aclose(self) -> None:
+        """End what still runs."""
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        await self._session.close()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._background.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            _logger.error("media.check_failed", exc_info=task.exception())
+
+
+def temporary_file() -> IO[bytes]:
+    """Return a file that stays in memory while it is small."""
+    return tempfile.SpooledTemporaryFile(max_size=_MEMORY_BYTES)

@@ -1,0 +1,109 @@
+"""Serves the sandbox."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from aiohttp import web
+
+from publisher.sandbox.clock import Clock
+from publisher.sandbox.control import PREFIX, Control
+from publisher.sandbox.errors import SandboxError
+from publisher.sandbox.faults import Decision, Faults
+from publisher.sandbox.journal import Journal
+from publisher.sandbox.media import Inspector
+from publisher.sandbox.operations import Operations
+from publisher.sandbox.responder import Responder
+from publisher.sandbox.settings import SandboxSettings, Switches
+from publisher.sandbox.uploads import Uploads
+from publisher.sandbox.world import World
+
+# How long calls in flight may take to end when the sandbox stops.
+SHUTDOWN_SECONDS: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sandbox:
+    """A running sandbox."""
+
+    url: str
+    port: int
+
+
+@asynccontextmanager
+async def serve(settings: SandboxSettings) -> AsyncIterator[Sandbox]:
+    """Serve a sandbox until the block ends; calls that are held then are dropped, unapplied.
+
+    Raises:
+        SandboxError: the port is taken, the host is not ours, or checking media needs what is not installed.
+    """
+    switches = settings.switches()
+    _require_decoders(switches)
+    world, clock, faults = World(seed=settings.seed, switches=switches), Clock(), Faults()
+    journal, inspector = Journal(settings.requests_kept), Inspector()
+    uploads = Uploads(world, clock, inspector)
+
+    def use_switches(changed: Switches) -> None:
+        _require_decoders(changed)
+        world.switches = changed
+
+    responder = Responder(world, clock, Operations(world, clock, inspector, uploads), faults, journal)
+    control = Control(
+        world=world,
+        clock=clock,
+        faults=faults,
+        journal=journal,
+        uploads=uploads,
+        use_switches=use_switches,
+    )
+
+    async def answer(request: web.BaseRequest) -> web.Response:
+        if request.headers.get("Expect", "").lower() == "100-continue":
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            request.writer.output_size = 0
+        if request.path.startswith(f"/{PREFIX}/"):
+            return await control.respond(request)
+        return await responder.respond(request)
+
+    runner = web.ServerRunner(
+        web.Server(answer, access_log=None), shutdown_timeout=SHUTDOWN_SECONDS, handle_signals=False
+    )
+    try:
+        port = await _listen(runner, settings)
+        yield Sandbox(url=f"http://{_in_url(settings.host)}:{port}", port=port)
+    finally:
+        faults.clear(Decision(drop=True, apply=False))
+        await runner.cleanup()
+        await inspector.aclose()
+        uploads.clear()
+
+
+async def _listen(runner: web.ServerRunner, settings: SandboxSettings) -> int:
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, settings.host, settings.port).start()
+    except OSError as failed:
+        address = f"{settings.host}:{settings.port}"
+        if failed.errno == errno.EADDRINUSE:
+            raise SandboxError(
+                f"Expected {address} to be free, found another process listening on it: stop that one, or choose "
+                "another port (SANDBOX_PORT; 0 takes a free one)."
+            ) from failed
+        raise SandboxError(
+            f"Expected an address of this machine, found {address}, on which it can't listen "
+            f"({failed.strerror}): set SANDBOX_HOST and SANDBOX_PORT."
+        ) from failed
+    return int(runner.addresses[0][1])
+
+
+def _require_decoders(switches: Switches) -> None:
+    if switches.check_media:
+        from publisher.sandbox import decoders  # noqa: F401, PLC0415  # an optional extra
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

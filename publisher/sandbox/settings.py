@@ -1,0 +1,84 @@
+"""Where the sandbox listens and how it behaves where Meta's documents leave a choice."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Seconds = Annotated[float, Field(ge=0, le=86_400)]
+
+
+class Switches(BaseModel):
+    """What can be changed while the sandbox runs (`PATCH /_sandbox/settings`)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    republish: Literal["error", "same_id", "duplicate"] = Field(
+        default="error",
+        description="The answer to a second publish of one container, photo or video: Meta documents none.",
+    )
+    strict_formats: bool = Field(
+        default=True,
+        description="Refuse a story image that is not JPEG, as documented; PNG has been seen to pass.",
+    )
+    check_media: bool = Field(
+        default=True, description="Fetch and decode the media of every call; false takes any URL as good."
+    )
+    quota_total: int = Field(
+        default=100, ge=0, description="Publishes an account has in 24 hours; Meta says 50 and 100."
+    )
+    container_limit: int = Field(default=400, ge=0, description="Containers that an account may create in 24 hours.")
+    image_seconds: tuple[Seconds, Seconds] = Field(
+        default=(0, 2), description="How long an image container takes, at least and at most."
+    )
+    video_seconds: tuple[Seconds, Seconds] = Field(
+        default=(20, 180), description="How long a video takes, at least and at most."
+    )
+    stories_lag_seconds: Seconds = Field(
+        default=0, description="How long a new story takes to appear in the list of stories."
+    )
+    media_timeout_seconds: float = Field(
+        default=10, gt=0, le=300, description="How long a media server may take to deliver one file."
+    )
+    http_status_2207051: Literal[400, 403] = Field(
+        default=403, description="HTTP status of 4/2207051: 400 is documented, 403 was observed."
+    )
+    http_status_190: Literal[400, 401] = Field(
+        default=400, description="HTTP status of a token error: both were observed."
+    )
+    require_proof: bool = Field(default=False, description="Refuse calls without an appsecret_proof; needs app_secret.")
+    app_id: str = Field(default="645699291956344", pattern=r"^[0-9]{5,20}$")
+    app_secret: SecretStr | None = Field(
+        default=None, description="Set: a proof that is sent is checked, and the app token works."
+    )
+    app_usage_header: bool = Field(default=True, description="Send X-App-Usage on calls with an account's token too.")
+    story_archive: bool = Field(default=False, description="Whether Pages keep stories after 24 hours.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for name in ("image_seconds", "video_seconds"):
+            shortest, longest = getattr(self, name)
+            if shortest > longest:
+                raise ValueError(f"{name} is [at least, at most], found [{shortest:g}, {longest:g}]")
+        if self.require_proof and self.app_secret is None:
+            raise ValueError("require_proof needs app_secret to check the proof against")
+        return self
+
+
+class SandboxSettings(Switches, BaseSettings):
+    """How a sandbox starts; each field is also an environment variable, `SANDBOX_PORT` for one."""
+
+    model_config = SettingsConfigDict(env_prefix="SANDBOX_", extra="forbid", frozen=True)
+
+    host: str = Field(default="127.0.0.1", description="The address to listen on.")
+    port: int = Field(default=8026, ge=0, le=65_535, description="The port to listen on; 0 takes a free one.")
+    seed: int = Field(default=1, ge=0, description="Ids, tokens and processing times follow from it.")
+    requests_kept: int = Field(
+        default=1_000, ge=0, le=100_000, description="How many calls `GET /_sandbox/requests` remembers."
+    )
+
+    def switches(self) -> Switches:
+        """Return the part that can be changed while the sandbox runs."""
+        return Switches.model_validate({name: getattr(self, name) for name in Switches.model_fields})

@@ -1,0 +1,158 @@
+"""Tokens and proofs: checked before anything else of a call (Meta: Login security; error bodies as recorded)."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+from publisher.sandbox import answers
+from publisher.sandbox.answers import GraphError
+from publisher.sandbox.objects import Platform, Token, TokenState
+from publisher.sandbox.settings import Switches
+from publisher.sandbox.world import World
+
+PROOF_SECONDS: Final = 300
+_SCOPES: Final = {
+    Platform.INSTAGRAM: ("instagram_basic", "instagram_content_publish", "pages_read_engagement"),
+    Platform.FACEBOOK: ("pages_manage_posts", "pages_read_engagement", "pages_show_list"),
+}
+_STATES: Final[dict[TokenState, tuple[int, str]]] = {
+    "password_changed": (
+        460,
+        (
+            "Error validating access token: The session has been invalidated because the user changed their "
+            "password or Facebook has changed the session for security reasons."
+        ),
+    ),
+    "unconfirmed": (
+        464,
+        (
+            "Error validating access token: Sessions for the user are not allowed because the user is not a "
+            "confirmed user."
+        ),
+    ),
+    "role_lost": (
+        492,
+        (
+            "The user must be an administrator, editor, or moderator of the page in order to impersonate it. If "
+            "the page business requires Two Factor Authentication, the user also needs to enable Two Factor "
+            "Authentication."
+        ),
+    ),
+    "expired": (463, "Error validating access token: Session has expired on {then}. The current time is {now}."),
+}
+
+
+def authenticate(world: World, value: str | None, parameters: Mapping[str, str]) -> Token | None:
+    """Return the token of a call, or None for the app's own.
+
+    Raises:
+        GraphError: 190, the token is missing, unknown or dead; 100, its proof is missing or wrong.
+    """
+    if value is not None and is_app_token(world.switches, value):
+        return None
+    token = world.tokens.get(value or "")
+    error = answers.invalid_token() if token is None else _state_error(token)
+    if token is None or error is not None:
+        assert error is not None
+        error.status = world.switches.http_status_190
+        raise error
+    _check_proof(world.switches, token.value, parameters)
+    return token
+
+
+def is_app_token(switches: Switches, value: str) -> bool:
+    """Tell whether this is `{app-id}|{app-secret}`."""
+    if switches.app_secret is None:
+        return False
+    expected = f"{switches.app_id}|{switches.app_secret.get_secret_value()}"
+    return _same(value, expected)
+
+
+def challenge(error: GraphError) -> str:
+    """Return the WWW-Authenticate header of a token error."""
+    return f'OAuth "Facebook Platform" "invalid_token" "{error.message}"'
+
+
+def debug(world: World, input_token: str | None) -> dict[str, Any]:
+    """Return the answer of `GET /debug_token`: of a bad token HTTP 200, with `subcode` for `error_subcode`."""
+    if not input_token:
+        raise answers.invalid_parameter("The parameter input_token is required")
+    token = world.tokens.get(input_token)
+    if token is None:
+        error = answers.invalid_token()
+        return {
+            "data": {
+                "error": {"code": error.code, "message": error.message},
+                "is_valid": False,
+                "scopes": [],
+            }
+        }
+    scopes = sorted({scope for account in token.accounts for scope in _SCOPES[account.platform]})
+    targets = [account.id for account in token.accounts]
+    data: dict[str, Any] = {
+        "app_id": world.switches.app_id,
+        "type": "PAGE",
+        "application": "sandbox",
+        "is_valid": token.state == "valid",
+        "expires_at": 0,
+        "data_access_expires_at": int(token.issued_at) + 90 * 86_400,
+        "issued_at": int(token.issued_at),
+        "scopes": scopes,
+        "granular_scopes": [{"scope": scope, "target_ids": targets} for scope in scopes],
+        "profile_id": targets[0],
+        "user_id": token.accounts[0].business_id,
+    }
+    dead = _state_error(token)
+    if dead is not None:
+        data["error"] = {"code": dead.code, "message": dead.message, "subcode": dead.subcode}
+    return {"data": data}
+
+
+def _state_error(token: Token) -> GraphError | None:
+    if token.state == "valid":
+        return None
+    subcode, message = _STATES[token.state]
+    now = time.strftime("%A, %d-%b-%y %H:%M:%S UTC", time.gmtime())
+    then = time.strftime("%A, %d-%b-%y %H:%M:%S UTC", time.gmtime(token.issued_at))
+    return GraphError(message.format(then=then, now=now), code=190, subcode=subcode)
+
+
+def _check_proof(switches: Switches, token: str, parameters: Mapping[str, str]) -> None:
+    """Check a proof that is there, and miss one that is required.
+
+    Timed proofs go by the wall clock, not the sandbox's: the client's clock can't be moved.
+    """
+    if switches.app_secret is None:
+        return
+    proof = parameters.get("appsecret_proof")
+    if proof is None:
+        if switches.require_proof:
+            raise GraphError(
+                "API calls from the server require an appsecret_proof argument",
+                code=100,
+                kind="GraphMethodException",
+            )
+        return
+    message = token
+    instant = parameters.get("appsecret_time")
+    if instant is not None:
+        is_number = instant.isascii() and instant.isdigit() and len(instant) <= 12
+        if not is_number or abs(time.time() - int(instant)) > PROOF_SECONDS:
+            raise _wrong_proof()
+        message = f"{token}|{instant}"
+    secret = switches.app_secret.get_secret_value()
+    expected = hmac.new(secret.encode(), message.encode(), hashlib.sha256).hexdigest()
+    if not _same(proof, expected):
+        raise _wrong_proof()
+
+
+def _same(left: str, right: str) -> bool:
+    return hmac.compare_digest(left.encode("utf-8", "replace"), right.encode("utf-8", "replace"))
+
+
+def _wrong_proof() -> GraphError:
+    return GraphError("Invalid appsecret_proof provided in the API argument", code=100, kind="GraphMethodException")
