@@ -1,0 +1,62 @@
+"""What every test may ask for: databases on a real PostgreSQL server."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
+
+import pytest
+
+from schema.embedded import EmbeddedPostgres
+from tests.postgres import SETTINGS, Choice, Databases, choose, open_databases, running
+
+CHOICE: Final = pytest.StashKey[Choice]()
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"PostgreSQL: {_choice(config).reason}"
+
+
+def _choice(config: pytest.Config) -> Choice:
+    if CHOICE not in config.stash:
+        config.stash[CHOICE] = choose()
+    return config.stash[CHOICE]
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> tuple[str, dict[str, Any]]:
+    """Tests marked `anyio` run on plain asyncio."""
+    return "asyncio", {"use_uvloop": False}
+
+
+@pytest.fixture(scope="session")
+def databases(request: pytest.FixtureRequest) -> Iterator[Databases]:
+    """Databases on the server of this run."""
+    with running(_choice(request.config)) as dsn, open_databases(dsn) as databases:
+        yield databases
+
+
+@pytest.fixture
+def database(databases: Databases) -> Iterator[str]:
+    """The address of a migrated database of the test's own, as superuser."""
+    with databases.migrated() as dsn:
+        yield dsn
+
+
+@pytest.fixture
+def empty_database(databases: Databases) -> Iterator[str]:
+    """The address of a database of the test's own without the schema, as superuser."""
+    with databases.empty() as dsn:
+        yield dsn
+
+
+@pytest.fixture
+def own_server() -> Iterator[Callable[..., EmbeddedPostgres]]:
+    """Starts servers of the test's own, to restart or kill; settings such as `fsync="on"` go on top of the tests'."""
+    with contextlib.ExitStack() as servers:
+
+        def start(settings: Mapping[str, str] | None = None) -> EmbeddedPostgres:
+            return servers.enter_context(EmbeddedPostgres.start(settings={**SETTINGS, **(settings or {})}))
+
+        yield start

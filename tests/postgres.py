@@ -1,0 +1,162 @@
+"""The PostgreSQL server that the tests run on, and databases cloned from a migrated template."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final, Literal
+from urllib.parse import urlsplit
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from schema.binaries import find_binaries
+from schema.embedded import EmbeddedPostgres
+from schema.migrate import migrate
+
+DSN_VARIABLE: Final = "OUTBOX_TEST_DSN"
+IMAGE: Final = "postgres:18"
+PULL_SECONDS: Final = 120
+SETTINGS: Final[Mapping[str, str]] = {
+    "max_connections": "200",
+    "max_prepared_transactions": "20",
+    "fsync": "off",
+}
+
+CREATE: Final = sql.SQL("create database {}")
+CLONE: Final = sql.SQL("create database {} template {}")
+DROP: Final = sql.SQL("drop database if exists {} with (force)")
+# A run holds this lock for as long as it lives; the databases of a run whose lock is free are left over.
+HOLD: Final = "select pg_advisory_lock(hashtext('outbox test'), hashtext(%s))"
+IS_FREE: Final = "select pg_try_advisory_xact_lock(hashtext('outbox test'), hashtext(%s))"
+LIST: Final = "select datname from pg_database where datname like 'outbox\\_test\\_%'"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which server the tests take, and why, for the run's header."""
+
+    kind: Literal["given", "docker", "embedded"]
+    reason: str
+
+
+def choose() -> Choice:
+    """The address in the environment, else Docker where it works, else programs on this machine."""
+    if DSN_VARIABLE in os.environ:
+        return Choice("given", f"the server that {DSN_VARIABLE} names")
+    if _docker_has(IMAGE):
+        return Choice("docker", f"a container of {IMAGE}")
+    binaries = find_binaries()
+    return Choice("embedded", f"embedded, {binaries.version} from {binaries.origin}")
+
+
+@contextlib.contextmanager
+def running(choice: Choice) -> Iterator[str]:
+    """Run the chosen server; yields the address of its database postgres, as superuser."""
+    match choice.kind:
+        case "given":
+            yield os.environ[DSN_VARIABLE]
+        case "docker":
+            with _container() as dsn:
+                yield dsn
+        case "embedded":
+            with EmbeddedPostgres.start(settings=SETTINGS) as server:
+                yield server.dsn()
+
+
+class Databases:
+    """Makes and drops the databases of one test run; `open_databases` makes it."""
+
+    def __init__(self, connection: psycopg.Connection, dsn: str, run: str) -> None:
+        self._connection = connection
+        self._dsn = dsn
+        self._run = run
+        self._count = 0
+        self._template: str | None = None
+
+    @contextlib.contextmanager
+    def empty(self) -> Iterator[str]:
+        """A database without the schema, dropped afterwards with whoever is connected; yields its address."""
+        with self._dropped(self._next_name()) as name:
+            self._connection.execute(CREATE.format(sql.Identifier(name)))
+            yield self._address(name)
+
+    @contextlib.contextmanager
+    def migrated(self) -> Iterator[str]:
+        """A clone of the template, which is migrated at the first call; dropped afterwards. Yields its address."""
+        if self._template is None:
+            template = self._next_name()
+            self._connection.execute(CREATE.format(sql.Identifier(template)))
+            migrate(self._address(template))
+            self._template = template
+        with self._dropped(self._next_name()) as name:
+            self._connection.execute(CLONE.format(sql.Identifier(name), sql.Identifier(self._template)))
+            yield self._address(name)
+
+    def sweep(self) -> None:
+        """Drop this run's databases, and those of runs that were killed."""
+        for (name,) in self._connection.execute(LIST).fetchall():
+            run = name.split("_")[2]
+            if run == self._run or self._is_over(run):
+                self._connection.execute(DROP.format(sql.Identifier(name)))
+
+    def _is_over(self, run: str) -> bool:
+        row = self._connection.execute(IS_FREE, [run]).fetchone()
+        return row is not None and row[0]
+
+    def _next_name(self) -> str:
+        self._count += 1
+        return f"outbox_test_{self._run}_{self._count}"
+
+    def _address(self, name: str) -> str:
+        if "://" in self._dsn:
+            return urlsplit(self._dsn)._replace(path=f"/{name}").geturl()
+        return make_conninfo(self._dsn, dbname=name)
+
+    @contextlib.contextmanager
+    def _dropped(self, name: str) -> Iterator[str]:
+        try:
+            yield name
+        finally:
+            self._connection.execute(DROP.format(sql.Identifier(name)))
+
+
+@contextlib.contextmanager
+def open_databases(dsn: str) -> Iterator[Databases]:
+    """Databases on a running server, all dropped at the end."""
+    run = secrets.token_hex(4)
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(HOLD, [run])
+        databases = Databases(connection, dsn, run)
+        databases.sweep()
+        try:
+            yield databases
+        finally:
+            databases.sweep()
+
+
+def _docker_has(image: str) -> bool:
+    """Whether Docker answers, and has the image or can pull it."""
+    if shutil.which("docker") is None:
+        return False
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        for command, seconds in ((["info"], 10), (["image", "inspect", image], 10), (["pull", image], PULL_SECONDS)):
+            answer = subprocess.run(["docker", *command], capture_output=True, timeout=seconds, check=False)
+            if (answer.returncode == 0) == (command[0] != "info"):
+                return answer.returncode == 0
+    return False
+
+
+@contextlib.contextmanager
+def _container() -> Iterator[str]:
+    from testcontainers.community.postgres import PostgresContainer  # noqa: PLC0415 (slow, and only where Docker runs)
+
+    settings = " ".join(f"-c {name}={value}" for name, value in SETTINGS.items())
+    with PostgresContainer(IMAGE, driver=None).with_command(f"postgres {settings}") as container:
+        yield str(container.get_connection_url())

@@ -1,0 +1,1 @@
+"""Tests of the schema: the embedded server, the migrations, and the SQL functions themselves."""
