@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, LiteralString
 
-import orjson
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
+from outbox.encode import encode
 from outbox.errors import LeaseLost
 from outbox.event import Event, EventId, JsonObject, Lane, RelayId
 from outbox.ledger import Step
@@ -295,12 +295,12 @@ def _arguments(relay_id: RelayId, batch: Batch) -> dict[str, Any]:
     return {
         "relay_id": relay_id,
         "lanes": batch.lanes,
-        "receipts": _json([_receipt_record(row) for row in batch.receipts]),
+        "receipts": encode([_receipt_record(row) for row in batch.receipts]),
         "no_longer_waiting": [row.event.id for row in batch.receipts if row.was_waiting],
-        "waits": _json([_wait_record(row) for row in batch.waits]),
-        "tries": _json([_try_record(row) for row in batch.tries]),
-        "holds": _json([_hold_record(row) for row in batch.holds]),
-        "steps": _json([_step_record(row) for row in batch.steps]),
+        "waits": encode([_wait_record(row) for row in batch.waits]),
+        "tries": encode([_try_record(row) for row in batch.tries]),
+        "holds": encode([_hold_record(row) for row in batch.holds]),
+        "steps": encode([_step_record(row) for row in batch.steps]),
     }
 
 
@@ -359,10 +359,6 @@ def _step_record(row: StepRow) -> JsonObject:
         "detail": row.step.detail,
         "call_seconds": row.call_seconds,
     }
-
-
-def _json(records: list[JsonObject]) -> str:
-    return orjson.dumps(records).decode()
 
 
 def _finite(seconds: float) -> float | None:

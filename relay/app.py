@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import EntryPoint, entry_points, version
@@ -34,6 +35,9 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 ENTRY_POINTS = "outbox_relay.handlers"
 
 _REJOIN_SECONDS_MAX = 5.0
+
+_STEADY_SECONDS = 10.0
+"""An incarnation that lasted so long had been working: what ends it is a new outage."""
 
 
 async def run(settings: RelaySettings) -> None:
@@ -101,25 +105,29 @@ class Supervisor:
         random = Random()
         name = f"{socket.gethostname()}:{os.getpid()}"
         failures = 0
+        said = ""
         while not stop.is_set():
             last = self._incarnation
             previous = last.lease.relay_id if last is not None and last.lease is not None else None
             self._incarnation = Incarnation(self._settings, handlers, self._metrics, name, version("outbox-relay"))
+            began_at = time.monotonic()
             try:
                 await self._incarnation.run(stop, previous=previous)
             except* (LeaseLost, DatabaseUnsuitable, psycopg.Error) as group:
                 self._metrics.database_up.set(0)
                 self._metrics.lanes_owned.set(0)
-                if self._incarnation.doorbell is not None:
-                    failures = 0  # it had been working: a new outage
-                if failures == 0:
-                    log.warning("incarnation.ended", error=_first_sentence(group))
+                if time.monotonic() - began_at > _STEADY_SECONDS:
+                    failures, said = 0, ""
+                sentence = _first_sentence(group)
+                if sentence != said:  # one line an outage, not one a try
+                    log.warning("incarnation.ended", error=sentence)
+                said = sentence
                 if self._incarnation.lease is None and previous is not None:
                     self._incarnation = last  # it never joined: the one to retire is still the one before
                 failures += 1
             else:
                 return
-            with anyio.move_on_after(random.uniform(0.05, min(_REJOIN_SECONDS_MAX, 0.1 * 2**failures))):
+            with anyio.move_on_after(random.uniform(0.05, min(_REJOIN_SECONDS_MAX, 0.1 * 2 ** min(failures, 10)))):
                 await stop.wait()
 
     def readiness(self) -> Readiness:

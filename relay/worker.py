@@ -151,7 +151,10 @@ class Workers:
         ledger = Ledger(event, self.write_step, delivery.steps, delivery.attempts, delivery.deferrals)
         self._running[delivery] = scope
         try:
-            return await self.handlers[event.type](event, ledger)
+            outcome: object = await self.handlers[event.type](event, ledger)  # others write handlers, not all typed
+            if isinstance(outcome, Outcome):
+                return outcome
+            error = f"the handler returned {type(outcome).__name__}, expected an outcome"
         except LeaseLost:
             raise
         except EventCancelled as cancelled:

@@ -1,0 +1,40 @@
+"""JSON for the database: what handlers return is written whatever it holds, or one of them would stop the relay."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+_INTEGER_MAX = 2**63 - 1
+
+
+def encode(value: Any) -> str:
+    """Encode a value that PostgreSQL can take as jsonb.
+
+    PostgreSQL has no text with NUL in it, and UTF-8 no lone surrogates; they are replaced. What is not JSON (dates,
+    decimals, objects) becomes its `str`.
+    """
+    try:
+        encoded = orjson.dumps(value, default=str)
+    except TypeError:
+        encoded = orjson.dumps(_plain(value))
+    # Text that merely spells \u0000 comes here too, and is taken apart for nothing; it is rare.
+    return orjson.dumps(_plain(value)).decode() if b"\\u0000" in encoded else encoded.decode()
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case None | bool() | float():
+            return value
+        case int():
+            return value if abs(value) <= _INTEGER_MAX else str(value)
+        case str():
+            return value.replace("\x00", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
+        case Mapping():
+            return {_plain(str(name)): _plain(item) for name, item in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [_plain(item) for item in value]
+        case _:
+            return _plain(str(value))

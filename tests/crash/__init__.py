@@ -1,0 +1,1 @@
+"""Relays that are killed: real processes, the real sandbox, a real database."""
