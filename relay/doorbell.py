@@ -77,7 +77,7 @@ class Doorbell:
 
     Attributes:
         settings: The relay's.
-        control: A connection shared with the lease: short statements only.
+        control: The reader's connection: it waits here while it does not read.
         relay_id: Whose bell it is.
         metrics: Rings, polls, listener.
         on_waiting_changed: Called when an operator changed what waits, or a hold.

@@ -21,6 +21,7 @@ from typing import Protocol
 
 import anyio
 import structlog
+from anyio.abc import TaskGroup
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
@@ -92,32 +93,34 @@ class Incarnation:
             self.metrics.incarnations.inc()
             async with anyio.create_task_group() as services:
                 await services.start(lease.run)
-                await lease.take_all()
-                relay = await _Relay.build(
-                    settings=settings,
-                    handlers=self.handlers,
-                    metrics=self.metrics,
-                    clock=clock,
-                    lease=lease,
-                    connect=connect,
-                )
-                self.doorbell = relay.doorbell
-                await services.start(relay.doorbell.run)
-                await services.start(relay.settler.run)
-                await services.start(relay.workers.run)
-                async with anyio.create_task_group() as intake:
-                    await intake.start(relay.timers.run)
-                    await intake.start(relay.reader.run)
-                    await intake.start(relay.gauges.run)
-                    intake.start_soon(relay.save_cursors, settings.cursor_seconds)
-                    log.info("relay.started", relay_id=lease.relay_id, lanes=len(lease.lanes), name=self.name)
-                    await stop.wait()
-                    log.info("relay.stopping", relay_id=lease.relay_id)
-                    intake.cancel_scope.cancel()
-                await relay.shut_down(settings.shutdown_seconds)
+                if await lease.take_all(stop):
+                    await self._work(stop, lease, clock, connect, services)
                 await lease.leave()
                 log.info("relay.stopped", relay_id=lease.relay_id)
                 services.cancel_scope.cancel()
+
+    async def _work(
+        self, stop: anyio.Event, lease: Lease, clock: DatabaseClock, connect: _Connect, services: TaskGroup
+    ) -> None:
+        """Deliver the events of our lanes until `stop` is set, then finish what is in hand."""
+        settings = self.settings
+        relay = await _Relay.build(
+            settings=settings, handlers=self.handlers, metrics=self.metrics, clock=clock, lease=lease, connect=connect
+        )
+        self.doorbell = relay.doorbell
+        await services.start(relay.doorbell.run)
+        await services.start(relay.settler.run)
+        await services.start(relay.workers.run)
+        async with anyio.create_task_group() as intake:
+            await intake.start(relay.timers.run)
+            await intake.start(relay.reader.run)
+            await intake.start(relay.gauges.run)
+            intake.start_soon(relay.save_cursors, settings.cursor_seconds)
+            log.info("relay.started", relay_id=lease.relay_id, lanes=len(lease.lanes), name=self.name)
+            await stop.wait()
+            log.info("relay.stopping", relay_id=lease.relay_id)
+            intake.cancel_scope.cancel()
+        await relay.shut_down(settings.shutdown_seconds)
 
 
 @dataclass(slots=True)
@@ -162,7 +165,7 @@ class _Relay:
             metrics=metrics,
             on_durable=relay.settled,
             on_waiting=relay.waiting_changed,
-            renew_lease=lease.renew,
+            renew_lease=lease.renewed,
         )
         relay.timers = Timers(
             connection=waiting,
@@ -172,7 +175,7 @@ class _Relay:
             park=relay.settler.settle,
             resume=relay.resume,
         )
-        relay.doorbell = Doorbell(settings, lease.connection, lease.relay_id, metrics, relay.waiting_changed)
+        relay.doorbell = Doorbell(settings, reading, lease.relay_id, metrics, relay.waiting_changed)
         relay.reader = Reader(
             connection=reading,
             logs=[

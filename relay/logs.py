@@ -34,6 +34,8 @@ def configure(
     log_format: Literal["auto", "json", "console"], level: Literal["debug", "info", "warning", "error"]
 ) -> None:
     """Set up structlog for the process: one line an event, to stderr."""
+    # What psycopg has to tell of an outage, the relay tells in one line.
+    logging.getLogger("psycopg").setLevel(logging.CRITICAL)
     console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
     renderer: structlog.types.Processor
     if console:

@@ -22,7 +22,7 @@ from anyio.lowlevel import checkpoint
 from outbox.errors import DeadlinePassed, EventCancelled, LeaseLost
 from outbox.handler import Handler
 from outbox.ledger import Ledger, WriteStep
-from outbox.outcome import Cancelled, Dead, Defer, Expired, Outcome, Retry, Unknown
+from outbox.outcome import Cancelled, Dead, Defer, Expired, Outcome, Reason, Retry, Unknown
 from relay.clock import DatabaseClock
 from relay.delivery import Delivery, Park
 from relay.holds import Holds
@@ -144,7 +144,7 @@ class Workers:
 
     async def _handle(self, delivery: Delivery, scope: anyio.CancelScope) -> Outcome:
         event = delivery.event
-        first_call = not delivery.dispatched_at and delivery.reason is None
+        first_call = not delivery.dispatched_at and delivery.reason in (None, Reason.SCHEDULED)
         delivery.dispatched_at = time.monotonic()
         if first_call:
             self.metrics.dispatch_delay.observe(max(0.0, self.clock.now() - _due_at(delivery)))
