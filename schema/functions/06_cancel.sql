@@ -1,4 +1,4 @@
--- Asks for an event to be cancelled. From the commit on no irreversible call of the event can begin; the relay's
+-- Asks for an event to be cancelled. Every intent that is written after this commits is refused; the relay's
 -- settler writes the receipt. An event whose irreversible call was begun already ends as that call did.
 --
 -- Called by: operators, through `outbox cancel` or psql.
