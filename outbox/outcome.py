@@ -3,13 +3,15 @@
 | outcome   | meaning                                              | rows               |
 |-----------|------------------------------------------------------|--------------------|
 | Published | done                                                 | receipt            |
-| Dead      | will never work                                      | receipt            |
+| Dead      | will never work                                      | receipt, attempt*  |
 | Expired   | the deadline passed before anything irreversible     | receipt            |
 | Cancelled | an operator asked, before anything irreversible      | receipt            |
 | Retry     | failed before anything irreversible                  | attempt, waiting   |
 | Defer     | not our turn yet; costs no attempt                   | waiting            |
 | Hold      | the account or the app must pause; costs no attempt  | hold, waiting      |
 | Unknown   | an irreversible call may have gone through           | attempt, waiting   |
+
+(*) where it brings a context.
 
 Times are delays in seconds from now, never instants: a handler does not know the database's clock, and the
 database's is the only one that counts.
@@ -49,10 +51,17 @@ class Published:
 
 @dataclass(frozen=True, slots=True)
 class Dead:
-    """It will never work. `reason` is one word for filters, `error` one sentence for people."""
+    """It will never work.
+
+    Attributes:
+        error: One sentence for people.
+        reason: One word for filters.
+        context: What helps to understand the last try; kept in `outbox.attempts`.
+    """
 
     error: str
     reason: str = "rejected"
+    context: JsonObject | None = None
 
 
 @dataclass(frozen=True, slots=True)

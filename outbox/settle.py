@@ -57,10 +57,10 @@ waits as (
   )
   select
     t.event_id, t.lane, t.key, t.sequence, t.reason,
-    coalesce(clock_timestamp() + t.delay_seconds * interval '1 second', 'infinity'),
+    least(coalesce(clock_timestamp() + t.delay_seconds * interval '1 second', 'infinity'), t.expires_at),
     t.attempts, t.deferrals, t.error
   from fence, jsonb_to_recordset(%(waits)s::jsonb) as t (
-    event_id bigint, lane smallint, key text, sequence text, reason text, delay_seconds float8,
+    event_id bigint, lane smallint, key text, sequence text, reason text, delay_seconds float8, expires_at timestamptz,
     attempts integer, deferrals integer, error text
   )
   on conflict (event_id) do update set
@@ -176,7 +176,10 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """A waiting row. `delay_seconds` may be `math.inf`: for another event, or for a person."""
+    """A waiting row. `delay_seconds` may be `math.inf`: for another event, or for a person.
+
+    It is due at the event's deadline at the latest, to expire then; but what may be live does not expire.
+    """
 
     event: Event
     reason: Reason
@@ -188,10 +191,10 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Try:
-    """A row of `outbox.attempts`: a try that did not end its event and has something to tell."""
+    """A row of `outbox.attempts`: a try that failed, or had the event wait, and has something to tell."""
 
     event: Event
-    reason: Reason
+    reason: str
     error: str
     context: JsonObject | None
 
@@ -330,6 +333,7 @@ def _wait_record(row: Wait) -> JsonObject:
         "sequence": row.event.sequence,
         "reason": row.reason,
         "delay_seconds": _finite(row.delay_seconds),
+        "expires_at": None if row.reason is Reason.UNKNOWN else row.event.expires_at,
         "attempts": row.attempts,
         "deferrals": row.deferrals,
         "error": row.error,

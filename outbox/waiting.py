@@ -24,6 +24,7 @@ select
     select from outbox.waiting as earlier
     where earlier.key = w.key and earlier.sequence = w.sequence and earlier.event_id < w.event_id
   ) as blocked,
+  coalesce(e.expires_at <= clock_timestamp(), false) as expired,
   exists (select from outbox.cancellations as c where c.event_id = w.event_id) as cancelled,
   e.id, e.lane, e.key, e.sequence, e.type, e.payload, e.headers, e.publish_at, e.expires_at, e.replay_of, e.created_at
 from (
@@ -86,6 +87,7 @@ class Due:
         attempts: Tries that failed so far.
         deferrals: Waits so far that were no failure.
         blocked: An earlier event of its sequence waits: it must wait behind that one.
+        expired: Its deadline has passed.
         cancelled: An operator asked to cancel it.
     """
 
@@ -94,6 +96,7 @@ class Due:
     attempts: int
     deferrals: int
     blocked: bool
+    expired: bool
     cancelled: bool
 
 
@@ -111,11 +114,7 @@ async def load_due(
     """Return due events that are not in hand, the longest due first, at most `limit`."""
     arguments = {"lanes": list(lanes), "in_hand": list(in_hand), "limit": limit}
     rows = await (await connection.execute(LOAD_DUE, arguments)).fetchall()
-    return [
-        Due(Event(*row[5:]), Reason(reason), attempts, deferrals, blocked, cancelled)
-        for row in rows
-        for reason, attempts, deferrals, blocked, cancelled in [row[:5]]
-    ]
+    return [Due(Event(*row[6:]), Reason(row[0]), *row[1:6]) for row in rows]
 
 
 async def seconds_to_next_due(

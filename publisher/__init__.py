@@ -13,6 +13,8 @@
       |- instagram.py          image and video stories of professional accounts
       |- facebook.py           photo and video stories of Pages
       v
+    edges.py                   a list, read to its end
+      v
     graph.py                   one HTTP call: an answer, an error, or no answer
       |- reactions.py          pure: from (code, subcode) to a decision; error_table.py holds the rows
 

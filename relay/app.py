@@ -133,12 +133,12 @@ class Supervisor:
     def readiness(self) -> Readiness:
         """Tell whether the relay does its work now."""
         incarnation = self._incarnation
-        lease = incarnation.lease if incarnation is not None else None
-        doorbell = incarnation.doorbell if incarnation is not None else None
+        if incarnation is None or incarnation.lease is None:
+            return Readiness(lease_held=False, lanes_owned=0, listener_connected=False)
         return Readiness(
-            lease_held=lease is not None and lease.held,
-            lanes_owned=len(lease.lanes) if lease is not None else 0,
-            listener_connected=doorbell is not None and doorbell.listening,
+            lease_held=incarnation.lease.held,
+            lanes_owned=len(incarnation.lease.lanes) if incarnation.working else 0,
+            listener_connected=incarnation.doorbell is not None and incarnation.doorbell.listening,
         )
 
 

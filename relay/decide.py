@@ -39,8 +39,9 @@ def decide(delivery: Delivery, outcome: Outcome | Park, policy: Policy) -> Rows:
     match outcome:
         case Published(result):
             return Rows(_receipt(delivery, "published", None, result, None))
-        case Dead(error, reason):
-            return Rows(_receipt(delivery, "dead", reason, None, error))
+        case Dead(error, reason, context):
+            tried = None if context is None else Try(event, reason, error, context)
+            return Rows(_receipt(delivery, "dead", reason, None, error), tried=tried)
         case Expired(error):
             return Rows(_receipt(delivery, "expired", None, None, error))
         case Cancelled(error):

@@ -47,10 +47,17 @@ async def serve(
     Raises:
         PortTaken: Somebody listens there, or it may not be bound; one sentence.
     """
+
+    async def answer_metrics(request: web.Request) -> web.Response:
+        return await _metrics(request, registry)
+
+    async def answer_readyz(_request: web.Request) -> web.Response:
+        return await _readyz(readiness())
+
     application = web.Application()
-    application.router.add_get("/metrics", lambda request: _metrics(request, registry))
+    application.router.add_get("/metrics", answer_metrics)
     application.router.add_get("/healthz", _healthz)
-    application.router.add_get("/readyz", lambda _: _readyz(readiness()))
+    application.router.add_get("/readyz", answer_readyz)
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
     try:

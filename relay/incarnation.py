@@ -61,6 +61,7 @@ class Incarnation:
         name: Host and process, for people.
         version: This release.
         lease: Its lease, once it has joined.
+        working: It owns its lanes and delivers their events.
         doorbell: Its doorbell, once it owns its lanes.
     """
 
@@ -70,6 +71,7 @@ class Incarnation:
     name: str
     version: str
     lease: Lease | None = None
+    working: bool = False
     doorbell: Doorbell | None = None
 
     async def run(self, stop: anyio.Event, *, previous: RelayId | None) -> None:
@@ -91,13 +93,16 @@ class Incarnation:
             await lease.join(previous)
             self.lease = lease
             self.metrics.incarnations.inc()
-            async with anyio.create_task_group() as services:
-                await services.start(lease.run)
-                if await lease.take_all(stop):
-                    await self._work(stop, lease, clock, connect, services)
-                await lease.leave()
-                log.info("relay.stopped", relay_id=lease.relay_id)
-                services.cancel_scope.cancel()
+            try:
+                async with anyio.create_task_group() as services:
+                    await services.start(lease.run)
+                    if await lease.take_all(stop):
+                        await self._work(stop, lease, clock, connect, services)
+                    await lease.leave()
+                    log.info("relay.stopped", relay_id=lease.relay_id)
+                    services.cancel_scope.cancel()
+            finally:
+                self.working = False
 
     async def _work(
         self, stop: anyio.Event, lease: Lease, clock: DatabaseClock, connect: _Connect, services: TaskGroup
@@ -116,6 +121,7 @@ class Incarnation:
             await intake.start(relay.reader.run)
             await intake.start(relay.gauges.run)
             intake.start_soon(relay.save_cursors, settings.cursor_seconds)
+            self.working = True
             log.info("relay.started", relay_id=lease.relay_id, lanes=len(lease.lanes), name=self.name)
             await stop.wait()
             log.info("relay.stopping", relay_id=lease.relay_id)

@@ -114,7 +114,7 @@ class Timers:
                 steps=steps.get(each.event.id, []),
             )
             self._in_hand.add(each.event.id)
-            if each.blocked and not each.cancelled:
+            if each.blocked and not (each.cancelled or each.expired):
                 self.park(delivery, Park(Reason.PARKED, math.inf))
             else:
                 self.offer(delivery)

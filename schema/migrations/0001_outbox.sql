@@ -129,10 +129,10 @@ create table outbox.attempts (
 );
 create index attempts_by_event on outbox.attempts (event_id);
 
-comment on table outbox.attempts is 'Every try that did not end its event and had something to tell. Insert-only.';
+comment on table outbox.attempts is 'Every try that failed, or had its event wait, and had something to tell. Insert-only.';
 comment on column outbox.attempts.id is 'Identity.';
 comment on column outbox.attempts.event_id is 'The event.';
-comment on column outbox.attempts.reason is 'Why the event waits now; the values of outbox.waiting.reason.';
+comment on column outbox.attempts.reason is 'Why the event waited after it, as in outbox.waiting.reason, or why it was dead, as in outbox.receipts.reason.';
 comment on column outbox.attempts.error is 'One sentence: what was expected, what was found.';
 comment on column outbox.attempts.context is 'The database context of the try (replica or primary, isolation, role, row security, ages), or the API''s error.';
 comment on column outbox.attempts.relay_id is 'The relay incarnation that tried.';

@@ -20,7 +20,7 @@ from publisher.sandbox.server import serve
 from publisher.sandbox.settings import SandboxSettings
 from publisher.tokens import KeyRing, generate_key
 from tests.crash.nursery import Nursery
-from tests.publisher.stage import VIDEO, _serve_files, picture
+from tests.publisher.stage import VIDEO, serve_files, picture
 from tests.sandbox.client import Client
 
 DEADLINE_SECONDS = 30.0
@@ -184,7 +184,7 @@ async def open_world(republish: str) -> AsyncIterator[World]:
     files = {f"{number}.jpg": pictures for number in range(200)}
     files |= {f"{number}.mp4": VIDEO.read_bytes() for number in range(200)}
     settings = SandboxSettings(port=0, image_seconds=(0, 0), video_seconds=(0.05, 0.05))
-    async with serve(settings) as sandbox, _serve_files(files) as media_url, aiohttp.ClientSession() as session:
+    async with serve(settings) as sandbox, serve_files(files) as media_url, aiohttp.ClientSession() as session:
         client = Client(sandbox.url, session)
         await client.use(republish=republish)
         yield World(client, media_url)

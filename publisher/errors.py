@@ -1,0 +1,76 @@
+"""The errors of the publisher: a class for each decision that its callers take."""
+
+from __future__ import annotations
+
+import re
+
+from outbox.errors import OutboxError
+
+MESSAGE_LENGTH_MAX = 300
+_URL = re.compile(r"https?://\S+", re.IGNORECASE)
+_TOKEN = re.compile(r"\b(?:EAA|IGAA|IGQ)[\w-]{8,}")
+
+
+class PublisherError(OutboxError):
+    """Root of all errors that this package raises; its message is one sentence without a secret."""
+
+
+class TokenUnreadable(PublisherError):
+    """An access token can't be decrypted: another key encrypted it, or it was damaged."""
+
+
+class SettingsUnsuitable(PublisherError):
+    """The publisher can't start with these settings."""
+
+
+class AccountInvalid(PublisherError):
+    """An account can't be added as it was given."""
+
+
+class GraphError(PublisherError):
+    """Graph answered, and its answer is an error.
+
+    Attributes:
+        endpoint: The closed name of the call.
+        code: `error.code`; may be negative.
+        subcode: `error.error_subcode`.
+        status: The HTTP status, which says next to nothing.
+        fbtrace_id: For Meta's support.
+        regain_seconds: How long the usage headers say that the limit lasts; None where they say nothing.
+        is_transient: What Graph says of itself; unreliable, kept for people.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        message: str,
+        *,
+        code: int,
+        subcode: int | None = None,
+        status: int = 400,
+        fbtrace_id: str | None = None,
+        regain_seconds: float | None = None,
+        is_transient: bool | None = None,
+    ) -> None:
+        number = f"{code}/{subcode}" if subcode is not None else f"{code}"
+        super().__init__(f"Graph answered {endpoint} with error {number}: {redacted(message)}")
+        self.endpoint = endpoint
+        self.code = code
+        self.subcode = subcode
+        self.status = status
+        self.fbtrace_id = fbtrace_id
+        self.regain_seconds = regain_seconds
+        self.is_transient = is_transient
+
+
+class NoAnswer(PublisherError):
+    """No definite answer came: a time-out, a reset, HTML, a bare 5xx. The call may have gone through."""
+
+
+class NotSent(NoAnswer):
+    """The connection could not be made: nothing was sent, nothing went through."""
+
+
+def redacted(message: str) -> str:
+    """Return Meta's message without the URLs and tokens that it may quote, and of bounded length."""
+    return _TOKEN.sub("<token>", _URL.sub("<url>", message))[:MESSAGE_LENGTH_MAX]

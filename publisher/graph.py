@@ -1,0 +1,184 @@
+"""One call of the Graph API: an answer, a GraphError, or NoAnswer. It repeats nothing and decides nothing.
+
+Tokens travel in the Authorization header, parameters of a POST in the form: no proxy logs either.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+import orjson
+from pydantic import SecretStr
+
+from outbox.event import JsonObject
+from publisher.errors import GraphError, NoAnswer, NotSent
+from publisher.limits import regain_seconds
+from publisher.metrics import PublisherMetrics
+from publisher.reactions import classify
+from publisher.settings import ProofForm, PublisherSettings
+from publisher.story import IRREVERSIBLE, READS, Endpoint
+
+ANSWER_BYTES_MAX = 4 * 1024 * 1024
+UPLOAD_HOST = "rupload.facebook.com"
+# The upload host gives its errors no code (Meta: IG resumable uploads); this is the Video API's "problem uploading".
+UPLOAD_PROBLEM = 6001
+
+
+class GraphClient:
+    """Calls Graph over one session. Every method raises GraphError, NoAnswer or NotSent, and nothing else."""
+
+    def __init__(self, session: aiohttp.ClientSession, settings: PublisherSettings, metrics: PublisherMetrics) -> None:
+        self._session = session
+        self._settings = settings
+        self._metrics = metrics
+        self._base = f"{settings.graph_url}/{settings.graph_version}"
+        self._timeouts = {endpoint: aiohttp.ClientTimeout(total=self._seconds(endpoint)) for endpoint in Endpoint}
+
+    async def get(self, endpoint: Endpoint, path: str, token: SecretStr, parameters: Mapping[str, str]) -> JsonObject:
+        """Read an object or an edge."""
+        query = {**parameters, **self._proof(token)}
+        return await self._call(endpoint, "GET", f"{self._base}/{path}", token, params=query)
+
+    async def post(self, endpoint: Endpoint, path: str, token: SecretStr, parameters: Mapping[str, str]) -> JsonObject:
+        """Create or publish. aiohttp repeats no POST by itself, not on a stale connection either."""
+        form = {**parameters, **self._proof(token)}
+        return await self._call(endpoint, "POST", f"{self._base}/{path}", token, data=form)
+
+    async def upload(self, upload_url: str, token: SecretStr, media_url: str) -> JsonObject:
+        """Tell the upload host where to fetch a video (Meta: Page Stories API, hosted files)."""
+        host = urlsplit(upload_url).hostname
+        if host not in {UPLOAD_HOST, urlsplit(self._base).hostname}:
+            raise NotSent(
+                f"expected an upload address at {UPLOAD_HOST}, found another host; the token was not sent there"
+            )
+        headers = {"Authorization": f"OAuth {token.get_secret_value()}", "file_url": media_url}
+        return await self._call(Endpoint.VIDEO_UPLOAD, "POST", upload_url, token, headers=headers)
+
+    async def _call(self, endpoint: Endpoint, method: str, url: str, token: SecretStr, **options: Any) -> JsonObject:
+        options.setdefault("headers", {"Authorization": f"Bearer {token.get_secret_value()}"})
+        try:
+            with self._metrics.request_seconds.labels(endpoint).time():
+                status, headers, body = await self._exchange(endpoint, method, url, **options)
+            return _answer(endpoint, status, headers, body, token)
+        except (GraphError, NoAnswer) as error:
+            decision = classify(error, irreversible=endpoint in IRREVERSIBLE)
+            self._metrics.errors.labels(decision.reaction).inc()
+            raise
+
+    async def _exchange(
+        self, endpoint: Endpoint, method: str, url: str, **options: Any
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        timeout = self._timeouts[endpoint]
+        try:
+            async with self._session.request(
+                method, url, timeout=timeout, allow_redirects=False, raise_for_status=False, **options
+            ) as response:
+                body = await _read(response)
+                return response.status, response.headers, body
+        except aiohttp.ClientConnectorError as error:
+            raise NotSent(f"expected to reach Graph for {endpoint}, found no connection: {error.strerror}") from None
+        except TimeoutError:
+            raise NoAnswer(f"expected an answer to {endpoint} within {timeout.total:g} s, found none") from None
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise NoAnswer(f"expected an answer to {endpoint}, found {type(error).__name__}") from None
+
+    def _seconds(self, endpoint: Endpoint) -> float:
+        if endpoint in IRREVERSIBLE:
+            return self._settings.publish_seconds
+        fetches_media = endpoint not in READS and endpoint is not Endpoint.VIDEO_START
+        return self._settings.create_seconds if fetches_media else self._settings.read_seconds
+
+    def _proof(self, token: SecretStr) -> dict[str, str]:
+        if self._settings.app_secret is None:
+            return {}
+        return appsecret_proof(self._settings.proof, self._settings.app_secret, token, int(time.time()))
+
+
+@asynccontextmanager
+async def open_graph(settings: PublisherSettings, metrics: PublisherMetrics) -> AsyncIterator[GraphClient]:
+    """Open a client for as long as the block lasts."""
+    # No bound of its own on connections: a call that queued for one would spend its time-out unsent.
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as session:
+        yield GraphClient(session, settings, metrics)
+
+
+def appsecret_proof(form: ProofForm, secret: SecretStr, token: SecretStr, unix_seconds: int) -> dict[str, str]:
+    """Return the parameters that prove a call: lower-case hex HMAC-SHA256 with the app's secret as key.
+
+    The timed form is good for five minutes (Meta: Securing Graph API Requests).
+    """
+    message = token.get_secret_value()
+    match form:
+        case ProofForm.OFF:
+            return {}
+        case ProofForm.UNTIMED:
+            return {"appsecret_proof": _digest(secret, message)}
+        case ProofForm.TIMED:
+            proof = _digest(secret, f"{message}|{unix_seconds}")
+            return {"appsecret_proof": proof, "appsecret_time": str(unix_seconds)}
+
+
+def required_id(endpoint: Endpoint, answer: JsonObject, name: str) -> str:
+    """Return an id of an answer as text: Meta sends numbers at places, and ids exceed 2^53.
+
+    Raises:
+        NoAnswer: There is none; what the call did is not known.
+    """
+    value = answer.get(name)
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str) or not value.replace("_", "").isdecimal():
+        raise NoAnswer(f"expected {name} in the answer to {endpoint}, found none")
+    return value
+
+
+def _answer(endpoint: Endpoint, status: int, headers: Mapping[str, str], body: bytes, token: SecretStr) -> JsonObject:
+    """Tell an answer from an error from neither; HTTP 200 with HTML or plain text happens."""
+    try:
+        parsed = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        parsed = None
+    if not isinstance(parsed, dict):
+        raise NoAnswer(f"expected JSON from {endpoint}, found HTTP {status} with another text")
+    error = parsed.get("error")
+    if isinstance(error, dict) and isinstance(error.get("code"), int):
+        subcode = error.get("error_subcode")
+        trace = error.get("fbtrace_id")
+        raise GraphError(
+            endpoint,
+            str(error.get("message", "")).replace(token.get_secret_value(), "<token>"),
+            code=error["code"],
+            subcode=subcode if isinstance(subcode, int) else None,
+            status=status,
+            fbtrace_id=trace if isinstance(trace, str) else None,
+            regain_seconds=regain_seconds(headers),
+            is_transient=bool(error["is_transient"]) if "is_transient" in error else None,
+        )
+    report = parsed.get("debug_info")
+    if endpoint is Endpoint.VIDEO_UPLOAD and isinstance(report, dict):
+        kind = str(report.get("type", "upload failed"))
+        raise GraphError(endpoint, kind, code=UPLOAD_PROBLEM, status=status)
+    if error is not None or parsed.get("success") is False or not 200 <= status <= 299:
+        raise NoAnswer(f"expected a definite answer from {endpoint}, found HTTP {status} without an error code")
+    return parsed
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > ANSWER_BYTES_MAX:
+            raise ValueError("the answer is too large")
+    return bytes(body)
+
+
+def _digest(secret: SecretStr, message: str) -> str:
+    return hmac.new(secret.get_secret_value().encode(), message.encode(), hashlib.sha256).hexdigest()

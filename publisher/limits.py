@@ -1,0 +1,136 @@
+"""From an error to how long to wait and who waits. Pure.
+
+Graph documents no Retry-After. The one machine-readable wait is `estimated_time_to_regain_access` in the header
+X-Business-Use-Case-Usage, in minutes (Meta: Graph API rate limiting); 0 in it says nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self, assert_never
+
+import orjson
+
+from outbox.event import JsonObject
+from outbox.outcome import Dead, Hold, Retry
+from publisher.error_table import HOUR, SILENCE, Reaction, Row
+from publisher.errors import GraphError, NoAnswer
+from publisher.reactions import classify, row_for
+
+USAGE_HEADER = "X-Business-Use-Case-Usage"
+RETRY_AFTER_HEADER = "Retry-After"
+REGAIN_SECONDS_MAX = 24 * 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An error as it is kept in the ledger, for when it is certain that nothing was published."""
+
+    row: Row
+    message: str
+    detail: JsonObject
+
+    @classmethod
+    def of(cls, error: GraphError | NoAnswer) -> Self:
+        """Take what matters from an error."""
+        row = classify(error, irreversible=False).row
+        detail: JsonObject = {"error": str(error)}
+        if isinstance(error, GraphError):
+            detail |= {
+                "code": error.code,
+                "subcode": error.subcode,
+                "http_status": error.status,
+                "fbtrace_id": error.fbtrace_id,
+                "regain_seconds": error.regain_seconds,
+                "is_transient": error.is_transient,
+            }
+        return cls(row, f"{error} ({row.meaning})", detail)
+
+    @classmethod
+    def read(cls, detail: JsonObject) -> Self:
+        """Read it back from the ledger."""
+        code = detail.get("code")
+        row = SILENCE if code is None else row_for(code, detail.get("subcode"))
+        return cls(row, f"{detail.get('error')} ({row.meaning})", detail)
+
+    @property
+    def regain_seconds(self) -> float | None:
+        """How long Graph said that the limit lasts."""
+        return self.detail.get("regain_seconds")
+
+    def reaction(self, tried: int) -> Reaction:
+        """Return what follows when the reaction was followed `tried` times before."""
+        return self.row.reaction if self.row.tries is None or tried < self.row.tries else self.row.then
+
+
+def outcome_of(
+    failure: Failure, *, tried: int, elapsed_seconds: float = 0.0, limit_seconds: float = HOUR
+) -> Dead | Hold | Retry:
+    """Return what becomes of the event when it is certain that nothing was published.
+
+    Args:
+        failure: What went wrong.
+        tried: How often the reaction was followed before.
+        elapsed_seconds: How long ago that was.
+        limit_seconds: How long a limit lasts where neither Graph nor the table says.
+    """
+    reaction = failure.reaction(tried)
+    row, message, context = failure.row, failure.message, failure.detail
+    match reaction:
+        case Reaction.RETRY | Reaction.RECONCILE | Reaction.NEW_CONTAINER | Reaction.WAIT:
+            return Retry(message, context=context)
+        case Reaction.DEFER:
+            wait = failure.regain_seconds or row.wait_seconds or limit_seconds
+            if row.hold == "account":
+                wait = max(wait, row.wait_seconds or 0.0)
+            return Hold(max(wait - elapsed_seconds, 0.0), row.hold, message, scope=row.scope, context=context)
+        case Reaction.TOKEN | Reaction.ACCOUNT:
+            return Hold(math.inf, reaction.value, message, context=context)
+        case Reaction.DEAD:
+            return Dead(message)
+        case _:
+            assert_never(reaction)
+
+
+def read_outcome_of(failure: Failure, *, tried: int, limit_seconds: float = HOUR) -> Hold | Retry:
+    """Return what becomes of the event when a read failed before anything was published.
+
+    A read that fails is never the end of an event, nor, with 100/33, does it say anything about the account: for
+    weeks in 2026 reads answered so while publishing worked (postiz-app#1562).
+    """
+    outcome = outcome_of(failure, tried=tried, limit_seconds=limit_seconds)
+    if isinstance(outcome, Dead) or failure.row.code == 100:
+        return Retry(failure.message, context=failure.detail)
+    return outcome
+
+
+def regain_seconds(headers: Mapping[str, str]) -> float | None:
+    """Return how long Graph says that the limit lasts, at most a day; None where it says nothing."""
+    waits = [0.0]
+    after = headers.get(RETRY_AFTER_HEADER, "")
+    if after.isdecimal():
+        waits.append(float(after))
+    try:
+        usage = orjson.loads(headers.get(USAGE_HEADER, "{}"))
+    except orjson.JSONDecodeError:
+        usage = {}
+    waits.extend(60.0 * minutes for minutes in _estimates(usage))
+    longest = min(max(waits), REGAIN_SECONDS_MAX)
+    return longest or None
+
+
+def growing(first_and_longest: tuple[float, float], elapsed_seconds: float) -> float:
+    """Return the next wait of a doubling series from how long it has lasted: no counter needs to be kept."""
+    first, longest = first_and_longest
+    return min(max(elapsed_seconds, 0.0) + first, longest)
+
+
+def _estimates(usage: Any) -> list[float]:
+    """The header holds lists of objects by business or account id; anything else in it is ignored."""
+    if not isinstance(usage, dict):
+        return []
+    rows = [row for rows in usage.values() if isinstance(rows, list) for row in rows if isinstance(row, dict)]
+    minutes = [row.get("estimated_time_to_regain_access") for row in rows]
+    return [float(value) for value in minutes if isinstance(value, int | float) and value > 0]

@@ -1,0 +1,292 @@
+"""The pipeline of one story, the same for every kind: prepare, wait, look, intent, call, done; or reconcile.
+
+A process that finds the steps of another one goes on from them (`trail.py` says which there are). Waiting is done by
+returning, never by holding a worker or a connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import assert_never
+
+import structlog
+
+from outbox.event import JsonObject
+from outbox.ledger import Ledger, Step
+from outbox.outcome import Dead, Defer, Outcome, Published, Reason, Retry, Unknown
+from publisher.error_table import NOT_SENT, UNLISTED, Reaction
+from publisher.errors import GraphError, NoAnswer, PublisherError, redacted
+from publisher.limits import Failure, growing, outcome_of, read_outcome_of
+from publisher.metrics import PublisherMetrics
+from publisher.reactions import classify, classify_status
+from publisher.reconcile import Absent, Evidence, Live, Person, Undecided, candidates, decide
+from publisher.settings import PublisherSettings
+from publisher.story import READS, HandleState, HandleStatus, MediaType, Story
+from publisher.trail import NO_ANSWER, PUBLISH, RECONCILE, Trail
+
+KnownElsewhere = Callable[[Sequence[str]], Awaitable[frozenset[str]]]
+"""Returns those of some remote ids that other events published."""
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Saga:
+    """Takes one story as far as it goes now.
+
+    Attributes:
+        story: What to publish.
+        ledger: The event's steps.
+        trail: What they say.
+        now: The database's clock.
+        known_elsewhere: Which remote ids are other events'.
+        settings: How patient to be.
+        metrics: Where verdicts are counted.
+    """
+
+    story: Story
+    ledger: Ledger
+    trail: Trail
+    now: Callable[[], datetime]
+    known_elsewhere: KnownElsewhere
+    settings: PublisherSettings
+    metrics: PublisherMetrics
+
+    async def run(self) -> Outcome:
+        """Go on from the steps that are there and return what became of the event."""
+        try:
+            return await self._advance()
+        except (GraphError, NoAnswer) as error:
+            # What happens around an irreversible call is caught there: this was a read, or preparing.
+            failure = Failure.of(error)
+            is_read = isinstance(error, GraphError) and error.endpoint in READS
+            tried = self.ledger.deferrals if failure.row.reaction is Reaction.DEFER else self.trail.tried(failure)
+            react = read_outcome_of if is_read else outcome_of
+            return react(failure, tried=tried, limit_seconds=self.settings.limit_seconds)
+
+    async def _advance(self) -> Outcome:
+        done = self.ledger.answer(PUBLISH)
+        if done is not None:
+            return await self._report(done)
+        intent = self.ledger.open_intent()
+        if intent is not None:
+            outcome = await self._reconcile(intent)
+            if outcome is not None:
+                return outcome
+        prepared = await self._prepare()
+        waiting = await self._await_ready(prepared)
+        if waiting is not None:
+            return waiting
+        return await self._publish(prepared.detail["handle"])
+
+    async def _prepare(self) -> Step:
+        """Return the step of a handle that is fit to be published; make one if there is none."""
+        step = self.trail.prepared()
+        if step is not None:
+            if step.detail["request"] != self.story.fingerprint:
+                await self._discard("the variant has changed")
+            elif self._age(step) > self.settings.handle_age_seconds_max:
+                await self._discard("it is too old")
+            else:
+                return step
+        handle = await self.story.prepare()
+        log.info("media.prepared", event_id=self.ledger.event.id, step=self.story.handle_name, handle=handle)
+        return await self.ledger.done(self.story.handle_name, {"handle": handle, "request": self.story.fingerprint})
+
+    async def _await_ready(self, prepared: Step) -> Outcome | None:
+        """Return None when the handle can be published now."""
+        status = await self.story.status(prepared.detail["handle"])
+        age = self._age(prepared)
+        match status.state:
+            case HandleState.READY:
+                return None
+            case HandleState.PUBLISHED:
+                # A call that was taken for absent took effect after all.
+                return await self._done(None, "status")
+            case HandleState.PROCESSING if age > self.settings.processing_seconds_max:
+                return await self._replace(f"its processing has taken {age:.0f} s")
+            case HandleState.GONE if age > self.settings.unreadable_seconds:
+                # Status reads have failed for days while publishing worked (postiz-app#1562): a call tells more.
+                return await self._replace("it can't be read") if self.story.names_its_handle else None
+            case HandleState.PROCESSING | HandleState.GONE:
+                return Defer(growing(self._poll_seconds(), age), Reason.PROCESSING)
+            case HandleState.FAILED:
+                return await self._media_failed(status)
+            case HandleState.EXPIRED:
+                await self._discard("it has expired")
+                return Defer(self._poll_seconds()[0], Reason.PROCESSING)
+            case _:
+                assert_never(status.state)
+
+    async def _publish(self, handle: str) -> Outcome:
+        """Write the intent, call, write what came of it."""
+        live_before = await self.story.live_ids()
+        intent = await self.ledger.intent(
+            PUBLISH,
+            fingerprint=self.story.fingerprint,
+            detail={"handle": handle, "media_type": self.story.media_type.value, "live_before": live_before},
+            call_seconds=self.settings.publish_seconds,
+        )
+        try:
+            remote_id = await self.story.publish(handle)
+        except (GraphError, NoAnswer) as error:
+            return await self._failed(intent, error)
+        return await self._done(remote_id, "answer")
+
+    async def _failed(self, intent: Step, error: GraphError | NoAnswer) -> Outcome:
+        """Take a definite refusal at its word; look what became of anything else."""
+        failure = Failure.of(error)
+        decision = classify(error, irreversible=True)
+        log.warning("publish.failed", event_id=self.ledger.event.id, reaction=decision.reaction, error=str(error))
+        if decision.reaction is Reaction.RECONCILE or self._contradicts_absence(decision.reaction):
+            await self.ledger.done(RECONCILE, {"look": 0, **failure.detail})
+            outcome = await self._reconcile(intent)
+            return outcome or Retry(failure.message, context=failure.detail)
+        tried = self.trail.tried(failure)
+        verified = "not_sent" if failure.row is NOT_SENT else "answer"
+        await self.ledger.refused(PUBLISH, {"verified": verified, **failure.detail})
+        return await self._go_on_after(failure, tried)
+
+    async def _reconcile(self, intent: Step) -> Outcome | None:
+        """Look what became of an intent; None when the same handle may be published again."""
+        asked_after = self._age(intent)
+        try:
+            evidence = await self._look(intent, asked_after)
+        except (GraphError, NoAnswer) as error:
+            self.metrics.reconciled.labels("undecided").inc()
+            return self._unreadable(error, asked_after)
+        verdict = decide(evidence, self.settings.reconcile_seconds)
+        name = type(verdict).__name__.lower()
+        self.metrics.reconciled.labels(name).inc()
+        found: JsonObject = {
+            "look": evidence.negative_looks + 1,
+            "seconds_after_intent": round(asked_after, 3),
+            "state": evidence.sight.status.state.value,
+            "live": [story.id for story in evidence.sight.live],
+            "candidates": candidates(evidence),
+            "verdict": name,
+        }
+        await self.ledger.done(RECONCILE, found)
+        log.info("publish.reconciled", event_id=self.ledger.event.id, verdict=name, look=found["look"])
+        match verdict:
+            case Live(remote_id):
+                return await self._done(remote_id, "reconciled")
+            case Undecided():
+                why = "the publishing call has no known answer and nothing is live so far: looking again"
+                return Unknown(why, self._look_again_seconds(asked_after), context=found)
+            case Person(why):
+                return Unknown(f"a person has to look at the account: {why}", None, context=found)
+            case Absent():
+                return await self._absent(intent)
+            case _:
+                assert_never(verdict)
+
+    async def _look(self, intent: Step, asked_after: float) -> Evidence:
+        assert intent.created_at is not None
+        sight = await self.story.look(intent.detail["handle"], intent.created_at)
+        known = await self.known_elsewhere([story.id for story in sight.live])
+        return Evidence(
+            handle=intent.detail["handle"],
+            names_its_handle=self.story.names_its_handle,
+            media_type=MediaType(intent.detail["media_type"]),
+            intent_at=intent.created_at,
+            seconds_after_intent=asked_after,
+            live_before=frozenset(intent.detail["live_before"]),
+            known_elsewhere=known,
+            sight=sight,
+            negative_looks=self.trail.negative_looks(intent),
+        )
+
+    async def _absent(self, intent: Step) -> Outcome | None:
+        """The call took no effect: what its answer said, if there was one, holds now."""
+        answer = self.trail.answer(intent)
+        failure = Failure.read(NO_ANSWER if answer is None else answer.detail)
+        if failure.row.definite:
+            why = "an earlier call vanished, this one was refused as if that had worked, and nothing is to be seen"
+            return Unknown(f"a person has to look at the account: {why}: {failure.message}", None, failure.detail)
+        tried = self.trail.tried(failure)
+        await self.ledger.refused(PUBLISH, {"verified": "absent", **failure.detail})
+        absences = self.trail.absences()
+        if absences >= self.settings.absences_max:
+            return Dead(f"{failure.message}; {absences} calls took no effect", "attempts_exhausted")
+        if failure.reaction(tried) in {Reaction.RETRY, Reaction.WAIT}:
+            return None
+        return await self._go_on_after(failure, tried, 0.0 if answer is None else self._age(answer))
+
+    def _unreadable(self, error: GraphError | NoAnswer, asked_after: float) -> Unknown:
+        """A look that fails says neither live nor absent; the longer the question stands, the rarer it is asked."""
+        failure = Failure.of(error)
+        delay = max(failure.regain_seconds or 0.0, self._look_again_seconds(asked_after))
+        return Unknown(f"it may be live, and looking failed: {failure.message}", delay, context=failure.detail)
+
+    async def _go_on_after(self, failure: Failure, tried: int, elapsed_seconds: float = 0.0) -> Outcome:
+        """Follow an error after which nothing is live."""
+        match failure.reaction(tried):
+            case Reaction.WAIT:
+                first, longest = self.settings.refused_wait_seconds
+                return Defer(min(first * 2**tried, longest), Reason.PROCESSING)
+            case Reaction.NEW_CONTAINER:
+                return await self._replace(failure.message)
+            case _:
+                return outcome_of(
+                    failure,
+                    tried=tried,
+                    elapsed_seconds=elapsed_seconds,
+                    limit_seconds=self.settings.limit_seconds,
+                )
+
+    async def _media_failed(self, status: HandleStatus) -> Outcome:
+        """Meta could not use the media: another handle where that may help, else the end."""
+        row = classify_status(status.text)
+        reason = redacted(status.text) or "no reason given" if row is UNLISTED else row.meaning
+        why = f"Meta can't use the media: {reason}"
+        failure = Failure(row, why, {"error": why, "code": row.code, "subcode": row.subcode})
+        tried = sum(1 for step in self.trail.failed_handles() if step.detail.get("subcode") == row.subcode)
+        return await self._replace(why, failure.detail, is_last=failure.reaction(tried) is Reaction.DEAD)
+
+    async def _replace(self, why: str, detail: JsonObject | None = None, *, is_last: bool = False) -> Outcome:
+        """Give a failed handle up; the next dispatch makes another, a bounded number of times."""
+        await self._discard(why, detail, failed=True)
+        failed = len(self.trail.failed_handles())
+        if is_last or failed > self.settings.new_containers_max:
+            return Dead(f"{why}; that was {self.story.handle_name} number {failed}", "media_failed")
+        return Retry(why, context=detail)
+
+    async def _discard(self, why: str, detail: JsonObject | None = None, *, failed: bool = False) -> None:
+        handle = (self.ledger.answer(self.story.handle_name) or {}).get("handle")
+        refusal = {"handle": handle, "why": why, "failed": failed, **(detail or {})}
+        await self.ledger.refused(self.story.handle_name, refusal)
+
+    async def _done(self, remote_id: str | None, verified: str) -> Published:
+        step = await self.ledger.done(PUBLISH, {"remote_id": remote_id, "verified": verified})
+        log.info("story.published", event_id=self.ledger.event.id, remote_id=remote_id, verified=verified)
+        return await self._report(step.detail)
+
+    async def _report(self, done: JsonObject) -> Published:
+        """Add the permalink if it can be had; it has failed while the story was live (postiz-app#1562)."""
+        permalink = None
+        if done["remote_id"] is not None:
+            try:
+                permalink = await self.story.permalink(done["remote_id"])
+            except PublisherError as error:
+                log.info("permalink.unreadable", event_id=self.ledger.event.id, error=str(error))
+        return Published({**done, "permalink": permalink})
+
+    def _contradicts_absence(self, reaction: Reaction) -> bool:
+        """Once a call on this handle passed for absent, "it can't be published" may mean that it was."""
+        is_about_handle = reaction in {Reaction.DEAD, Reaction.WAIT, Reaction.NEW_CONTAINER}
+        return is_about_handle and self.trail.absences(of_this_handle=True) > 0
+
+    def _age(self, step: Step) -> float:
+        assert step.created_at is not None
+        return (self.now() - step.created_at).total_seconds()
+
+    def _look_again_seconds(self, asked_after: float) -> float:
+        first, longest = self.settings.reconcile_seconds, self.settings.reconcile_seconds_max
+        return growing((first, max(first, longest)), asked_after)
+
+    def _poll_seconds(self) -> tuple[float, float]:
+        is_image = self.story.media_type is MediaType.IMAGE
+        return self.settings.image_poll_seconds if is_image else self.settings.video_poll_seconds

@@ -1,0 +1,91 @@
+"""Where Graph is, how long its calls may take, and how patient the publisher is."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+class ProofForm(StrEnum):
+    """How `appsecret_proof` is computed (Meta: Securing Graph API Requests)."""
+
+    OFF = "off"
+    UNTIMED = "untimed"
+    TIMED = "timed"
+
+
+class PublisherSettings(BaseSettings):
+    """Each field is an environment variable, `PUBLISHER_GRAPH_URL` for one; two have names of their own."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="PUBLISHER_", extra="forbid", frozen=True, validate_by_name=True, hide_input_in_errors=True
+    )
+
+    graph_url: str = Field(
+        default="https://graph.facebook.com", pattern=r"^https?://[^/?#]+$", description="Scheme and host, no path."
+    )
+    graph_version: str = Field(default="v25.0", pattern=r"^v[0-9]+\.[0-9]+$", description="The Graph API version.")
+    app_secret: SecretStr | None = Field(default=None, description="Signs calls with appsecret_proof when set.")
+    proof: ProofForm = Field(default=ProofForm.UNTIMED, description="The form of the proof; needs app_secret.")
+
+    read_seconds: Seconds = Field(default=10, description="How long a read may take.")
+    create_seconds: Seconds = Field(default=45, description="How long creating may take: Meta fetches images then.")
+    publish_seconds: Seconds = Field(
+        default=8, description="How long an irreversible call may take; an intent needs a lease that outlives it."
+    )
+
+    token_keys: SecretStr | None = Field(
+        default=None, description="Fernet keys, comma separated: the first encrypts, all decrypt."
+    )
+    token_keys_file: Path | None = Field(default=None, description="A file with the keys, instead of token_keys.")
+
+    image_poll_seconds: tuple[float, float] = Field(
+        default=(1, 15), description="First and longest wait for an image container; doubling."
+    )
+    video_poll_seconds: tuple[float, float] = Field(
+        default=(5, 60), description="First and longest wait for a video; doubling."
+    )
+    processing_seconds_max: Seconds = Field(default=900, description="Processing that takes longer has failed.")
+    unreadable_seconds: Seconds = Field(
+        default=60, description="A container whose status can't be read for so long is published all the same."
+    )
+    refused_wait_seconds: tuple[float, float] = Field(
+        default=(5, 60), description="First and longest wait after Meta says that media is not ready; doubling."
+    )
+    limit_seconds: Seconds = Field(
+        default=3_600, description="How long an account pauses after a limit whose end Graph does not name."
+    )
+    handle_age_seconds_max: Seconds = Field(
+        default=82_800, description="Containers and unpublished photos older than this are made again; Meta: 24 h."
+    )
+    new_containers_max: int = Field(default=3, ge=0, description="Failed containers that are replaced, an event.")
+    absences_max: int = Field(
+        default=3, ge=1, description="Calls of an event that vanish without a trace before it is dead."
+    )
+    reconcile_seconds: Seconds = Field(
+        default=60, description="A second look that finds nothing counts when it is this long after the intent."
+    )
+    reconcile_seconds_max: Seconds = Field(default=900, description="The longest wait between looks that fail.")
+
+    variant_retry_delay_seconds: Seconds = Field(
+        default=45,
+        validation_alias="VARIANT_RETRY_DELAY_SECONDS",
+        description="First wait for a variant that is not visible; doubling, with jitter.",
+    )
+    max_variant_retries: int = Field(
+        default=3, ge=0, validation_alias="MAX_VARIANT_RETRIES", description="Waits for it before the event is dead."
+    )
+
+    @field_validator("image_poll_seconds", "video_poll_seconds", "refused_wait_seconds")
+    @classmethod
+    def _grows(cls, value: tuple[float, float]) -> tuple[float, float]:
+        first, longest = value
+        if not 0 < first <= longest:
+            raise ValueError(f"expected [first, longest] with 0 < first <= longest, found [{first:g}, {longest:g}]")
+        return value

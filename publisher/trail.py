@@ -1,0 +1,80 @@
+"""What the steps of a story say. Reads the ledger and writes nothing.
+
+    container  done                            prepared: invisible, so only its answer is kept
+               refused                         failed, expired, too old: another one is made
+    publish    intent -> call -> done          it is live
+                              -> refused       verified "answer": a definite refusal
+                                               verified "not_sent": there was no connection
+                                               verified "absent": looked twice, it is not there
+    reconcile  done                            evidence: the call's unclear answer (look 0), then each look
+
+The step that prepares is called container, photo or video.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from outbox.event import JsonObject
+from outbox.ledger import Ledger, Step, StepState
+from publisher.error_table import Reaction
+from publisher.limits import Failure
+from publisher.reactions import row_for
+
+PUBLISH = "publish"
+RECONCILE = "reconcile"
+NO_ANSWER: JsonObject = {"error": "the call had no known answer"}
+
+
+@dataclass(frozen=True, slots=True)
+class Trail:
+    """The steps of one story.
+
+    Attributes:
+        ledger: The event's steps.
+        handle_name: The name of the step that prepares.
+    """
+
+    ledger: Ledger
+    handle_name: str
+
+    def prepared(self) -> Step | None:
+        """Return the step of the handle that is in use."""
+        step = self.ledger.last(self.handle_name)
+        return step if step is not None and step.state is StepState.DONE else None
+
+    def failed_handles(self) -> list[Step]:
+        """Return the handles that were given up because they failed, not because they were old."""
+        return [step for step in self._refused(self.handle_name) if step.detail["failed"]]
+
+    def absences(self, *, of_this_handle: bool = False) -> int:
+        """How many calls were found to have taken no effect."""
+        since = self._prepared_position() if of_this_handle else 0
+        refused = [step for step in self._refused(PUBLISH) if step.position > since]
+        return sum(1 for step in refused if step.detail["verified"] == "absent")
+
+    def negative_looks(self, intent: Step) -> int:
+        """How many looks since an intent found nothing."""
+        return sum(1 for step in self._evidence(intent) if step.detail.get("candidates") == [])
+
+    def answer(self, intent: Step) -> Step | None:
+        """Return the unclear answer to the call of an intent, if one came."""
+        return next((step for step in self._evidence(intent) if step.detail["look"] == 0), None)
+
+    def tried(self, failure: Failure) -> int:
+        """How often the reaction to an error was followed before."""
+        if failure.row.reaction is Reaction.RETRY:
+            return self.ledger.attempts
+        since = self._prepared_position() if failure.row.reaction is Reaction.WAIT else 0
+        details = [s.detail for s in self.ledger.steps if s.state is StepState.REFUSED and s.position > since]
+        return sum(1 for d in details if "code" in d and row_for(d["code"], d.get("subcode")) is failure.row)
+
+    def _prepared_position(self) -> int:
+        prepared = self.prepared()
+        return prepared.position if prepared is not None else 0
+
+    def _refused(self, name: str) -> list[Step]:
+        return [step for step in self.ledger.steps if step.name == name and step.state is StepState.REFUSED]
+
+    def _evidence(self, intent: Step) -> list[Step]:
+        return [step for step in self.ledger.steps if step.name == RECONCILE and step.position > intent.position]

@@ -1,0 +1,177 @@
+"""Reads a variant by its primary key, and says what the database was like when it was not there.
+
+The lookup and what describes it are one statement: the snapshot that is reported is the one that did not show the
+row. A miss has few causes, and the context tells them apart: a replica, an old snapshot, row security, a row that is
+gone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import LiteralString
+from uuid import UUID
+
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow, dict_row
+from psycopg_pool import AsyncConnectionPool
+from pydantic import BaseModel, ConfigDict
+
+from outbox.event import Event, EventId, JsonObject
+
+LOOK_UP: LiteralString = """
+select
+  v.id as variant_id, v.placement, v.media_type, v.media_url, v.status, v.account_id,
+  a.id as found_account_id, a.platform, a.remote_id, a.token_ciphertext,
+  clock_timestamp() as read_at,
+  pg_is_in_recovery() as is_in_recovery,
+  current_setting('transaction_isolation') as transaction_isolation,
+  current_user::text as current_role,
+  session_user::text as session_role,
+  row_security_active('social.content_variants') as variants_row_security,
+  row_security_active('social.accounts') as accounts_row_security,
+  pg_current_snapshot()::text as snapshot,
+  pg_current_xact_id_if_assigned()::text as xact_id,
+  pg_backend_pid() as backend_pid,
+  host(inet_server_addr()) as server_address,
+  inet_server_port() as server_port
+from (values (%(variant_id)s::uuid)) as wanted (id)
+left join social.content_variants as v on v.id = wanted.id
+left join social.accounts as a on a.id = v.account_id
+"""
+
+COUNT_MISSES: LiteralString = """
+select count(*) from outbox.attempts where event_id = %(event_id)s and context ? 'missing'
+"""
+
+KNOWN_ELSEWHERE: LiteralString = """
+select detail ->> 'remote_id'
+from outbox.steps
+where state = 'done' and detail ? 'remote_id'
+  and detail ->> 'remote_id' = any(%(remote_ids)s) and event_id <> %(event_id)s
+"""
+
+CONTEXT = (
+    "is_in_recovery",
+    "transaction_isolation",
+    "current_role",
+    "session_role",
+    "variants_row_security",
+    "accounts_row_security",
+    "snapshot",
+    "xact_id",
+    "backend_pid",
+    "server_address",
+    "server_port",
+)
+
+Connections = AsyncConnectionPool[AsyncConnection[TupleRow]]
+
+
+class VariantCreated(BaseModel):
+    """The payload of `variant.created`; what else it carries is for others."""
+
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+
+    variant_id: UUID
+    created_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Who publishes."""
+
+    platform: str
+    remote_id: str
+    token_ciphertext: bytes
+
+    @property
+    def key(self) -> str:
+        """The key of its events: at most one of them is in flight."""
+        return f"{self.platform}:{self.remote_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """What is published."""
+
+    id: UUID
+    placement: str
+    media_type: str
+    media_url: str
+    status: str
+    account_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """What one lookup found, and by what database.
+
+    Attributes:
+        variant: None where no row was visible.
+        account: None where no row was visible.
+        read_at: When, by the database's clock.
+        now: That clock, carried on by this process's monotonic one.
+        context: What the database was like.
+    """
+
+    variant: Variant | None
+    account: Account | None
+    read_at: datetime
+    now: Callable[[], datetime]
+    context: JsonObject
+
+
+async def look_up(connections: Connections, variant_id: UUID) -> Lookup:
+    """Read a variant and its account, both by primary key."""
+    async with connections.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
+        await cursor.execute(LOOK_UP, {"variant_id": variant_id})
+        row = await cursor.fetchone()
+    anchor = time.monotonic()
+    assert row is not None
+    read_at: datetime = row["read_at"]
+    variant = account = None
+    if row["variant_id"] is not None:
+        names = ("placement", "media_type", "media_url", "status", "account_id")
+        variant = Variant(row["variant_id"], *(row[name] for name in names))
+    if row["found_account_id"] is not None:
+        account = Account(row["platform"], row["remote_id"], bytes(row["token_ciphertext"]))
+    return Lookup(
+        variant=variant,
+        account=account,
+        read_at=read_at,
+        now=lambda: read_at + timedelta(seconds=time.monotonic() - anchor),
+        context={name: row[name] for name in CONTEXT},
+    )
+
+
+def describe(event: Event, created: VariantCreated, lookup: Lookup) -> JsonObject:
+    """Return what to keep of a lookup: the database, how long before it all was written, and what was missing."""
+    context = lookup.context | {
+        "variant_id": str(created.variant_id),
+        "event_to_read_seconds": (lookup.read_at - event.created_at).total_seconds(),
+    }
+    if created.created_at is not None:
+        context["variant_to_event_seconds"] = (event.created_at - created.created_at).total_seconds()
+    if lookup.variant is None or lookup.account is None:
+        context["missing"] = "variant" if lookup.variant is None else "account"
+    return context
+
+
+async def count_misses(connections: Connections, event_id: EventId) -> int:
+    """Return how often this event has missed its variant or account before."""
+    async with connections.connection() as connection:
+        row = await (await connection.execute(COUNT_MISSES, {"event_id": event_id})).fetchone()
+    return int(row[0]) if row is not None else 0
+
+
+async def known_elsewhere(connections: Connections, event_id: EventId, remote_ids: Sequence[str]) -> frozenset[str]:
+    """Return those of some remote ids that other events published."""
+    if not remote_ids:
+        return frozenset()
+    async with connections.connection() as connection:
+        arguments = {"remote_ids": list(remote_ids), "event_id": event_id}
+        rows = await (await connection.execute(KNOWN_ELSEWHERE, arguments)).fetchall()
+    return frozenset(row[0] for row in rows)

@@ -1,0 +1,322 @@
+"""Where the real handler plays: a real database, the sandbox, a media server, and a driver that honours outcomes."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import anyio
+import orjson
+from aiohttp import web
+from PIL import Image
+from prometheus_client import CollectorRegistry
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow
+from psycopg_pool import AsyncConnectionPool
+from pydantic import SecretStr
+
+from outbox.event import Event, EventId
+from outbox.handler import Handler, Runtime
+from outbox.ledger import Ledger, Step, StepState
+from outbox.outcome import Cancelled, Dead, Defer, Expired, Hold, Outcome, Published, Retry, Unknown
+from publisher.accounts import add_account
+from publisher.handler import open_handler_with
+from publisher.sandbox.server import serve
+from publisher.sandbox.settings import SandboxSettings
+from publisher.settings import PublisherSettings
+from publisher.tokens import KeyRing, generate_key
+from tests.sandbox.client import Client, Owner
+
+VIDEO = Path(__file__).parents[1] / "sandbox" / "media" / "story.mp4"
+RELAY_ID = 1
+PLAY_SECONDS_MAX = 30.0
+
+KINDS = ("instagram image", "instagram video", "facebook image", "facebook video")
+PUBLISHING = {
+    "instagram image": "publish_container",
+    "instagram video": "publish_container",
+    "facebook image": "publish_photo_story",
+    "facebook video": "finish_video_story",
+}
+PREPARING = {
+    "instagram image": "create_container",
+    "instagram video": "create_container",
+    "facebook image": "upload_photo",
+    "facebook video": "start_video_story",
+}
+
+LOAD_EVENT = """
+select id, lane, key, sequence, type, payload, headers, publish_at, expires_at, replay_of, created_at
+from outbox.events where id = %s
+"""
+LOAD_STEPS = """
+select position, name, state, detail, fingerprint, created_at from outbox.steps where event_id = %s order by position
+"""
+WRITE_STEP = """
+insert into outbox.steps (event_id, position, name, state, fingerprint, detail, relay_id)
+values (%s, %s, %s, %s, %s, %s, %s) returning created_at
+"""
+WRITE_ATTEMPT = "insert into outbox.attempts (event_id, reason, error, context, relay_id) values (%s, %s, %s, %s, %s)"
+NEWEST_EVENT = "select max(id) from outbox.events"
+
+
+class Crash(BaseException):
+    """The process ends here."""
+
+
+@dataclass(slots=True)
+class CrashAt:
+    """Ends the process at its nth write of a step, once: before the row is durable, or right after."""
+
+    write: int
+    durable: bool
+    count: int = 0
+
+    @property
+    def happened(self) -> bool:
+        """Whether there were so many writes."""
+        return self.count >= self.write
+
+
+@dataclass(slots=True)
+class Play:
+    """What happened to one event: every outcome in order, the last one included."""
+
+    outcomes: list[Outcome] = field(default_factory=list)
+
+    @property
+    def end(self) -> Outcome:
+        """The last outcome."""
+        return self.outcomes[-1]
+
+
+@dataclass(slots=True)
+class Stage:
+    """The world around one handler."""
+
+    dsn: str
+    connections: AsyncConnectionPool[AsyncConnection[TupleRow]]
+    graph: Client
+    media_url: str
+    files: dict[str, bytes]
+    keys: KeyRing
+    settings: PublisherSettings
+    registry: CollectorRegistry
+    handler: Handler
+    owners: dict[str, Owner] = field(default_factory=dict)
+
+    async def owner(self, platform: str) -> Owner:
+        """Return the account of a platform, on both sides; added at the first call."""
+        if platform not in self.owners:
+            owner = await self.graph.owner(platform)
+            async with self.connections.connection() as connection:
+                await add_account(
+                    connection,
+                    self.keys,
+                    platform=platform,
+                    remote_id=owner.id,
+                    name="greenhouse",
+                    token=SecretStr(owner.token),
+                )
+            self.owners[platform] = owner
+        return self.owners[platform]
+
+    async def approve(self, kind: str, file: str | None = None) -> Event:
+        """Create an approved variant and return the event that it emits."""
+        platform, media_type = kind.split()
+        owner = await self.owner(platform)
+        name = file or ("story.jpg" if media_type == "image" else "story.mp4")
+        await self.execute(
+            "select social.create_variant(%s, %s, %s)", f"{platform}:{owner.id}", f"{self.media_url}/{name}", media_type
+        )
+        return await self.event((await self.rows(NEWEST_EVENT))[0][0])
+
+    async def event(self, event_id: int) -> Event:
+        """Load an event."""
+        return Event(*(await self.rows(LOAD_EVENT, event_id))[0])
+
+    async def steps(self, event: Event) -> list[Step]:
+        """Load the durable steps of an event, as a new process would."""
+        rows = await self.rows(LOAD_STEPS, event.id)
+        return [Step(r[0], r[1], StepState(r[2]), r[3], r[4], r[5]) for r in rows]
+
+    async def trail(self, event: Event) -> list[str]:
+        """Return an event's steps as `name state`."""
+        return [f"{step.name} {step.state}" for step in await self.steps(event)]
+
+    async def dispatch(
+        self, event: Event, *, crash: CrashAt | None = None, attempts: int = 0, deferrals: int = 0
+    ) -> Outcome:
+        """Hand the event to the handler once, with its durable steps."""
+        ledger = Ledger(event, self._writer(crash), await self.steps(event), attempts, deferrals)
+        return await self.handler(event, ledger)
+
+    async def play(
+        self, event: Event, *, crash: CrashAt | None = None, until: Callable[[Outcome], bool] | None = None
+    ) -> Play:
+        """Dispatch until the event ends, is held or waits for a person, waiting as the outcomes ask."""
+        play = Play()
+        deadline = time.monotonic() + PLAY_SECONDS_MAX
+        attempts = deferrals = 0
+        while True:
+            assert time.monotonic() < deadline, play.outcomes
+            try:
+                outcome = await self.dispatch(event, crash=crash, attempts=attempts, deferrals=deferrals)
+            except Crash:
+                continue
+            play.outcomes.append(outcome)
+            await self._record(event.id, outcome)
+            if until is not None and until(outcome):
+                return play
+            match outcome:
+                case Published() | Dead() | Expired() | Cancelled() | Hold() | Unknown(delay_seconds=None):
+                    return play
+                case Retry():
+                    attempts += 1
+                    assert attempts < 20, play.outcomes
+                case Defer(delay_seconds=delay) | Unknown(delay_seconds=float(delay)):
+                    deferrals += 1
+                    await anyio.sleep(delay)
+
+    async def live_count(self) -> int:
+        """Return how many stories are really live."""
+        return await self.graph.live_count()
+
+    async def rows(self, statement: str, *arguments: Any) -> list[TupleRow]:
+        """Return the rows of a query."""
+        async with self.connections.connection() as connection:
+            return await (await connection.execute(statement.encode(), arguments)).fetchall()
+
+    async def execute(self, statement: str, *arguments: Any) -> None:
+        """Run a statement."""
+        async with self.connections.connection() as connection:
+            await connection.execute(statement.encode(), arguments)
+
+    def metric(self, name: str, **labels: str) -> float:
+        """Return a metric's value."""
+        return self.registry.get_sample_value(name, labels) or 0.0
+
+    def _writer(self, crash: CrashAt | None) -> Callable[[Event, Step, float | None], Any]:
+        async def write(event: Event, step: Step, call_seconds: float | None) -> datetime:
+            assert (call_seconds is not None) == (step.state is StepState.INTENT)
+            ends_here = False
+            if crash is not None:
+                crash.count += 1
+                ends_here = crash.count == crash.write
+                if ends_here and not crash.durable:
+                    raise Crash
+            arguments = (
+                event.id,
+                step.position,
+                step.name,
+                step.state.value,
+                step.fingerprint,
+                orjson.dumps(step.detail).decode(),
+                RELAY_ID,
+            )
+            created_at: datetime = (await self.rows(WRITE_STEP, *arguments))[0][0]
+            if ends_here:
+                raise Crash
+            return created_at
+
+        return write
+
+    async def _record(self, event_id: EventId, outcome: Outcome) -> None:
+        """Keep what the relay keeps of a try in `outbox.attempts`."""
+        match outcome:
+            case Retry(error=error, context=context):
+                reason = "retry"
+            case Defer(error=str(error), reason=reason, context=context):
+                pass
+            case Hold(error=error, context=context):
+                reason = "held"
+            case Unknown(error=error, context=context):
+                reason = "unknown"
+            case _:
+                return
+        kept = None if context is None else orjson.dumps(context).decode()
+        await self.execute(WRITE_ATTEMPT, event_id, str(reason), error, kept, RELAY_ID)
+
+
+def quick(**changes: Any) -> PublisherSettings:
+    """Return settings whose waits are fractions of a second."""
+    values: dict[str, Any] = {
+        "image_poll_seconds": (0.01, 0.02),
+        "video_poll_seconds": (0.01, 0.02),
+        "refused_wait_seconds": (0.01, 0.02),
+        "unreadable_seconds": 0.1,
+        "read_seconds": 2,
+        "create_seconds": 2,
+        "publish_seconds": 1,
+        "reconcile_seconds": 0.15,
+        "reconcile_seconds_max": 0.3,
+        "variant_retry_delay_seconds": 0.01,
+    }
+    return PublisherSettings(**(values | changes))
+
+
+@asynccontextmanager
+async def open_stage(dsn: str, settings: PublisherSettings | None = None) -> AsyncIterator[Stage]:
+    """Open the whole stage; the sandbox takes no time for images and a little for videos."""
+    key = generate_key()
+    sandbox_settings = SandboxSettings(
+        port=0, image_seconds=(0, 0), video_seconds=(0.02, 0.02), media_timeout_seconds=2
+    )
+    files = {
+        "story.jpg": picture(),
+        "story.mp4": VIDEO.read_bytes(),
+        "text.jpg": b"no picture",
+        "text.mp4": b"no video",
+    }
+    pool = AsyncConnectionPool[AsyncConnection[TupleRow]](
+        dsn, min_size=1, max_size=4, open=False, kwargs={"autocommit": True}
+    )
+    async with (
+        serve(sandbox_settings) as sandbox,
+        serve_files(files) as media_url,
+        aiohttp.ClientSession() as session,
+        pool,
+    ):
+        merged = (settings or quick()).model_copy(update={"graph_url": sandbox.url, "token_keys": SecretStr(key)})
+        registry = CollectorRegistry()
+        async with open_handler_with(Runtime(pool, registry), merged) as handler:
+            yield Stage(
+                dsn=dsn,
+                connections=pool,
+                graph=Client(sandbox.url, session),
+                media_url=media_url,
+                files=files,
+                keys=KeyRing(key),
+                settings=merged,
+                registry=registry,
+                handler=handler,
+            )
+
+
+@asynccontextmanager
+async def serve_files(files: dict[str, bytes]) -> AsyncIterator[str]:
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        content = files.get(request.path.removeprefix("/"))
+        return web.Response(status=404) if content is None else web.Response(body=content)
+
+    runner = web.ServerRunner(web.Server(answer, access_log=None), shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+def picture() -> bytes:
+    """Return a small JPEG in story format."""
+    content = io.BytesIO()
+    Image.linear_gradient("L").resize((108, 192)).convert("RGB").save(content, "JPEG")
+    return content.getvalue()

@@ -1,0 +1,346 @@
+"""Calls whose answers are lost, wrong or late: whatever happens, one story is live."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import aiohttp
+import anyio
+import pytest
+from prometheus_client import CollectorRegistry
+from pydantic import SecretStr
+
+from outbox.event import JsonObject
+from outbox.ledger import StepState
+from outbox.outcome import Dead, Defer, Hold, Published, Reason, Retry, Unknown
+from publisher.graph import GraphClient
+from publisher.handler import VariantHandler
+from publisher.metrics import PublisherMetrics
+from publisher.story import Endpoint
+from tests.publisher.stage import KINDS, PREPARING, PUBLISHING, Stage
+
+pytestmark = pytest.mark.anyio
+REPUBLISH = ("error", "same_id", "duplicate")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("republish", REPUBLISH)
+@pytest.mark.parametrize("action", ["apply_then_drop", "apply_then_error", "error", "drop"])
+async def test_one_story_is_live_after_an_unclear_answer(stage: Stage, kind: str, republish: str, action: str) -> None:
+    """Applied or not, answered or not: the event ends as published and one story is live."""
+    await stage.graph.use(republish=republish)
+    await stage.graph.fault(PUBLISHING[kind], action)
+    event = await stage.approve(kind)
+    play = await stage.play(event)
+    assert isinstance(play.end, Published), play.outcomes
+    assert play.end.result["remote_id"] is not None
+    assert await stage.live_count() == 1
+    was_applied = action.startswith("apply")
+    assert play.end.result["verified"] == ("reconciled" if was_applied else "answer")
+    assert (await stage.graph.control("GET", "counts"))["counts"][PUBLISHING[kind]] == (1 if was_applied else 2)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_late_list_is_no_proof_of_absence(stage: Stage, kind: str) -> None:
+    """A story that the list shows only later is not published again."""
+    await stage.graph.use(republish="duplicate", stories_lag_seconds=0.1)
+    await stage.graph.fault(PUBLISHING[kind], "apply_then_drop")
+    play = await stage.play(await stage.approve(kind))
+    assert isinstance(play.end, Published), play.outcomes
+    assert await stage.live_count() == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_dead_token_holds_the_account(stage: Stage, kind: str) -> None:
+    """A token that died holds the account until a person acts, and nothing is lost: a new one goes on."""
+    event = await stage.approve(kind)
+    owner = await stage.owner(kind.split(maxsplit=1)[0])
+    await stage.graph.control("PATCH", f"accounts/{owner.id}", {"token_state": "password_changed"})
+    play = await stage.play(event)
+    assert isinstance(play.end, Hold)
+    assert (play.end.delay_seconds, play.end.reason, play.end.scope) == (math.inf, "token", "key")
+    await stage.graph.control("PATCH", f"accounts/{owner.id}", {"token_state": "valid"})
+    assert isinstance((await stage.play(event)).end, Published)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_rate_limit_holds_for_as_long_as_graph_says(stage: Stage, kind: str) -> None:
+    """The usage header's minutes become the hold's seconds."""
+    usage = {"estimated_time_to_regain_access": 7}
+    await stage.graph.fault(PREPARING[kind], "error", code=80002, usage=usage)
+    end = (await stage.play(await stage.approve(kind))).end
+    assert isinstance(end, Hold)
+    assert (end.delay_seconds, end.reason, end.scope) == (420.0, "rate_limited", "key")
+
+
+async def test_the_app_limit_holds_the_app_for_an_hour(stage: Stage) -> None:
+    """Code 4 without a regain time holds the whole app for an hour."""
+    await stage.graph.fault("create_container", "error", code=4)
+    end = (await stage.play(await stage.approve("instagram image"))).end
+    assert isinstance(end, Hold)
+    assert (end.delay_seconds, end.reason, end.scope) == (3600.0, "rate_limited", "app")
+
+
+async def test_not_ready_after_finished_waits_and_publishes_the_same_container(stage: Stage) -> None:
+    """9007/2207027 right after FINISHED is a definite refusal: the same container is published a little later."""
+    await stage.graph.fault("publish_container", "error", code=9007, subcode=2207027, times=2)
+    event = await stage.approve("instagram image")
+    play = await stage.play(event)
+    assert isinstance(play.end, Published)
+    assert [o.reason for o in play.outcomes if isinstance(o, Defer)] == [Reason.PROCESSING] * 2
+    trail = await stage.trail(event)
+    assert trail.count("container done") == 1
+    assert trail.count("publish refused") == 2
+    assert await stage.live_count() == 1
+
+
+async def test_action_blocked_is_reconciled_first_and_live_ends_as_published(stage: Stage) -> None:
+    """4/2207051 with the story live is a success."""
+    await stage.graph.fault("publish_container", "apply_then_error", code=4, subcode=2207051)
+    play = await stage.play(await stage.approve("instagram image"))
+    assert isinstance(play.end, Published)
+    assert await stage.live_count() == 1
+
+
+async def test_action_blocked_and_absent_holds_the_account_for_a_day(stage: Stage) -> None:
+    """4/2207051 with nothing live, looked for twice, holds the account."""
+    await stage.graph.fault("publish_container", "error", code=4, subcode=2207051)
+    event = await stage.approve("instagram image")
+    play = await stage.play(event)
+    assert isinstance(play.end, Hold)
+    assert play.end.reason == "account"
+    assert 86_390 < play.end.delay_seconds <= 86_400
+    assert (await stage.trail(event))[-1] == "publish refused"
+    assert await stage.live_count() == 0
+
+
+async def test_the_quota_holds_the_account_for_an_hour(stage: Stage) -> None:
+    """9/2207042 is a definite refusal: an hour later the same container is published."""
+    owner = await stage.owner("instagram")
+    await stage.graph.control("PATCH", f"accounts/{owner.id}", {"quota_total": 0})
+    event = await stage.approve("instagram image")
+    end = (await stage.play(event)).end
+    assert isinstance(end, Hold)
+    assert (end.delay_seconds, end.reason) == (3600.0, "rate_limited")
+    await stage.graph.control("PATCH", f"accounts/{owner.id}", {"quota_total": 5})
+    assert isinstance((await stage.play(event)).end, Published)
+    assert (await stage.trail(event)).count("container done") == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_media_that_can_not_be_fetched_ends_as_dead(stage: Stage, kind: str) -> None:
+    """A broken URL is tried a few times, then the event is dead and nothing is live."""
+    play = await stage.play(await stage.approve(kind, file="nowhere.jpg"))
+    assert isinstance(play.end, Dead), play.outcomes
+    assert len(play.outcomes) > 2
+    assert await stage.live_count() == 0
+
+
+@pytest.mark.parametrize("kind", ["instagram video", "facebook video"])
+async def test_a_failed_container_is_replaced_a_few_times(stage: Stage, kind: str) -> None:
+    """Media that fails while it is processed ends as dead after a bounded number of new containers."""
+    event = await stage.approve(kind, file="text.mp4")
+    play = await stage.play(event)
+    assert isinstance(play.end, Dead), play.outcomes
+    assert play.end.reason == "media_failed"
+    assert sum(1 for line in await stage.trail(event) if line.endswith("done")) <= 4
+    assert await stage.live_count() == 0
+
+
+async def test_a_failing_upload_that_recovers_is_published(stage: Stage) -> None:
+    """An image that Meta could not fetch once is published at the next try."""
+    await stage.graph.fault("create_container", "error", code=9004, subcode=2207052)
+    assert isinstance((await stage.play(await stage.approve("instagram image"))).end, Published)
+
+
+async def test_a_container_that_meta_does_not_find_is_replaced(stage: Stage) -> None:
+    """24/2207008 is a definite refusal: twice the same container, then another one."""
+    await stage.graph.fault("publish_container", "error", code=24, subcode=2207008, times=3)
+    event = await stage.approve("instagram image")
+    assert isinstance((await stage.play(event)).end, Published)
+    trail = await stage.trail(event)
+    assert trail.count("container done") == 2
+    assert trail.count("publish refused") == 3
+    assert await stage.live_count() == 1
+
+
+async def test_a_duplicate_that_is_ours_is_a_success(stage: Stage) -> None:
+    """1366051 "already posted" is reconciled, and the photo is found in the list."""
+    await stage.graph.fault("publish_photo_story", "apply_then_error", code=1366051)
+    assert isinstance((await stage.play(await stage.approve("facebook image"))).end, Published)
+    assert await stage.live_count() == 1
+
+
+async def test_a_duplicate_that_is_not_ours_is_dead(stage: Stage) -> None:
+    """506 with nothing of ours live: the content is refused."""
+    await stage.graph.fault("publish_container", "error", code=506)
+    assert isinstance((await stage.play(await stage.approve("instagram image"))).end, Dead)
+    assert await stage.live_count() == 0
+
+
+async def test_an_expired_container_is_made_again(stage: Stage) -> None:
+    """A container that expired before any intent is replaced, and one story is live."""
+    await stage.graph.fault("list_stories", "error", code=17)
+    event = await stage.approve("instagram image")
+    assert isinstance((await stage.play(event)).end, Hold)
+    await stage.graph.advance(25 * 3600)
+    assert isinstance((await stage.play(event)).end, Published)
+    assert (await stage.trail(event)).count("container done") == 2
+    assert await stage.live_count() == 1
+
+
+async def test_an_expired_container_with_an_open_intent_waits_for_a_person(stage: Stage) -> None:
+    """Nothing live, and the container can't tell any more: only a person may decide."""
+    await stage.graph.fault("publish_container", "drop")
+    event = await stage.approve("instagram image")
+    await stage.play(event, until=lambda outcome: isinstance(outcome, Unknown))
+    await stage.graph.advance(25 * 3600)
+    end = (await stage.play(event)).end
+    assert isinstance(end, Unknown)
+    assert end.delay_seconds is None
+    assert (await stage.graph.control("GET", "counts"))["counts"]["publish_container"] == 1
+    assert stage.metric("outbox_reconciled_total", verdict="person") == 1
+
+
+async def test_reads_that_fail_while_reconciling_are_neither_live_nor_absent(stage: Stage) -> None:
+    """The event stays unknown until a look succeeds."""
+    await stage.graph.fault("publish_container", "apply_then_drop")
+    await stage.graph.fault("container_status", "error", skip=1, times=3, body="<html>", status=200)
+    play = await stage.play(await stage.approve("instagram image"))
+    assert isinstance(play.end, Published), play.outcomes
+    assert sum(isinstance(outcome, Unknown) for outcome in play.outcomes) >= 3
+    assert await stage.live_count() == 1
+
+
+async def test_an_unreadable_container_is_published_all_the_same(stage: Stage) -> None:
+    """Status reads that answer 100/33 for long don't keep a story from being published."""
+    await stage.graph.fault("container_status", "error", times=None, code=100, subcode=33)
+    play = await stage.play(await stage.approve("instagram image"))
+    assert isinstance(play.end, Published), play.outcomes
+    assert await stage.live_count() == 1
+
+
+async def test_a_permalink_that_can_not_be_read_changes_nothing(stage: Stage) -> None:
+    """The event ends as published without one."""
+    await stage.graph.fault("read_media", "error", code=100, subcode=33)
+    end = (await stage.play(await stage.approve("instagram image"))).end
+    assert isinstance(end, Published)
+    assert end.result["permalink"] is None
+
+
+FINISHED = '{"status_code": "FINISHED", "status": "Finished", "id": "17889455560051444"}'
+
+
+async def test_a_wrong_absence_is_found_out_before_anything_is_published_again(stage: Stage) -> None:
+    """A story that list and status hid for two looks is seen in the container's status before a second call."""
+    await stage.graph.use(republish="duplicate", stories_lag_seconds=60)
+    await stage.graph.fault("publish_container", "apply_then_drop")
+    await stage.graph.fault("container_status", "error", skip=1, times=2, status=200, body=FINISHED)
+    event = await stage.approve("instagram image")
+    play = await stage.play(event)
+    assert isinstance(play.end, Published), play.outcomes
+    assert play.end.result["verified"] == "status"
+    assert (await stage.trail(event)).count("publish intent") == 1
+    assert await stage.live_count() == 1
+
+
+async def test_a_refusal_after_a_wrong_absence_is_not_taken_at_its_word(stage: Stage) -> None:
+    """100 "already published" after an absence is looked into: the story was live, and the event is not dead."""
+    await stage.graph.use(republish="error", stories_lag_seconds=0.25)
+    await stage.graph.fault("publish_container", "apply_then_drop")
+    await stage.graph.fault("container_status", "error", skip=1, times=None, status=200, body=FINISHED)
+    event = await stage.approve("instagram image")
+    play = await stage.play(event)
+    assert isinstance(play.end, Published), play.outcomes
+    assert play.end.result["verified"] == "reconciled"
+    assert (await stage.trail(event)).count("publish intent") == 2
+    assert await stage.live_count() == 1
+
+
+async def test_a_refusal_after_an_absence_that_stays_unexplained_waits_for_a_person(stage: Stage) -> None:
+    """100 "already published" with nothing to be seen is for a person, not the end."""
+    await stage.graph.use(republish="error", stories_lag_seconds=60)
+    await stage.graph.fault("publish_container", "apply_then_drop")
+    await stage.graph.fault("container_status", "error", skip=1, times=None, status=200, body=FINISHED)
+    event = await stage.approve("instagram image")
+    end = (await stage.play(event)).end
+    assert isinstance(end, Unknown)
+    assert end.delay_seconds is None
+    assert "already been published" in end.error
+    assert await stage.live_count() == 1
+
+
+async def test_a_story_of_another_event_is_not_taken_for_ours(stage: Stage) -> None:
+    """What the outbox published for another event meanwhile is no candidate, even where the snapshot missed it."""
+    other = await stage.play(await stage.approve("instagram image"))
+    assert isinstance(other.end, Published)
+    await stage.graph.fault("list_stories", "error", times=1, status=200, body='{"data": []}')
+    await stage.graph.fault("publish_container", "drop")
+    event = await stage.approve("instagram image")
+    play = await stage.play(event)
+    assert isinstance(play.end, Published), play.outcomes
+    assert play.end.result["remote_id"] != other.end.result["remote_id"]
+    assert await stage.live_count() == 2
+
+
+async def test_a_story_that_a_person_posted_meanwhile_is_not_guessed_at(stage: Stage) -> None:
+    """Two new stories and a container that does not say PUBLISHED: only a person can tell."""
+    await stage.graph.fault("publish_container", "apply_then_drop")
+    await stage.graph.fault("container_status", "error", skip=1, times=None, status=200, body=FINISHED)
+    fault = await stage.graph.fault("list_stories", "pause_before", skip=1)
+    event = await stage.approve("instagram image")
+    owner = await stage.owner("instagram")
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(stage.play, event)
+        assert (await stage.graph.control("GET", f"faults/{fault}/hit"))["hit"]
+        created = await stage.graph.post(
+            f"/{owner.id}/media", owner.token, media_type="STORIES", image_url=f"{stage.media_url}/story.jpg"
+        )
+        assert (await stage.graph.publish(owner, created.body["id"])).status == 200
+        await stage.graph.control("DELETE", f"faults/{fault}")
+    waiting = await stage.dispatch(event)
+    assert isinstance(waiting, Unknown)
+    assert waiting.delay_seconds is None
+    assert "2 new stories fit" in waiting.error
+
+
+class Unplugged(GraphClient):
+    """Sends its first publish to a port where nothing listens."""
+
+    async def post(self, endpoint: Endpoint, path: str, token: SecretStr, parameters: Mapping[str, str]) -> JsonObject:
+        """Make the call, to the wrong port the first time."""
+        base, refused = self._base, vars(self).setdefault("refused", [])
+        if endpoint is Endpoint.MEDIA_PUBLISH and not refused:
+            refused.append(path)
+            self._base = "http://127.0.0.1:9"
+        try:
+            return await super().post(endpoint, path, token, parameters)
+        finally:
+            self._base = base
+
+
+async def test_a_call_that_was_never_sent_is_tried_again_without_looking(stage: Stage) -> None:
+    """A refused connection is a definite refusal."""
+    metrics = PublisherMetrics(CollectorRegistry())
+    async with aiohttp.ClientSession() as session:
+        graph = Unplugged(session, stage.settings, metrics)
+        stage.handler = VariantHandler(stage.connections, graph, stage.keys, stage.settings, metrics)
+        event = await stage.approve("instagram image")
+        play = await stage.play(event)
+    assert isinstance(play.end, Published), play.outcomes
+    assert [type(outcome) for outcome in play.outcomes] == [Retry, Published]
+    refusal = next(step for step in await stage.steps(event) if step.state is StepState.REFUSED)
+    assert refusal.detail["verified"] == "not_sent"
+    assert await stage.live_count() == 1
+
+
+async def test_calls_that_vanish_again_and_again_end_as_dead(stage: Stage) -> None:
+    """A bounded number of calls is made, each verified absent before the next."""
+    await stage.graph.fault("publish_container", "drop", times=None)
+    event = await stage.approve("instagram image")
+    end = (await stage.play(event)).end
+    assert isinstance(end, Dead)
+    assert end.reason == "attempts_exhausted"
+    assert (await stage.trail(event)).count("publish refused") == 3
+    assert await stage.live_count() == 0

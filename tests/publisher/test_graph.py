@@ -1,0 +1,192 @@
+"""One call: an answer, an error or no answer, and no secret anywhere."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import anyio
+import pytest
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+from pydantic import SecretStr
+
+from publisher.errors import GraphError, NoAnswer, NotSent, redacted
+from publisher.graph import GraphClient, appsecret_proof, open_graph, required_id
+from publisher.metrics import PublisherMetrics
+from publisher.settings import ProofForm, PublisherSettings
+from publisher.story import Endpoint
+
+pytestmark = pytest.mark.anyio
+TOKEN = SecretStr("EAAverysecrettoken")
+Answer = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+@asynccontextmanager
+async def graph_that(answer: Answer, **changes: object) -> AsyncIterator[GraphClient]:
+    runner = web.ServerRunner(web.Server(answer, access_log=None), shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        settings = PublisherSettings.model_validate({"graph_url": url, "publish_seconds": 0.2, **changes})
+        async with open_graph(settings, PublisherMetrics(CollectorRegistry())) as graph:
+            yield graph
+    finally:
+        await runner.cleanup()
+
+
+def always(body: str, status: int = 200, content_type: str = "application/json") -> Answer:
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(text=body, status=status, content_type=content_type)
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ("<html>Sorry, something went wrong</html>", 200),
+        ("Service Unavailable", 200),
+        ("", 500),
+        ("[]", 200),
+        ('{"success": false}', 200),
+        ('{"error": "no envelope"}', 400),
+        ('{"id": "17"}', 503),
+        ('{"cut": ', 200),
+        ("", 302),
+    ],
+)
+async def test_what_is_no_answer_is_no_answer(body: str, status: int) -> None:
+    """HTML with 200, an empty 500, success false, a redirect: nothing definite."""
+    async with graph_that(always(body, status)) as graph:
+        with pytest.raises(NoAnswer) as caught:
+            await graph.post(Endpoint.MEDIA_PUBLISH, "1/media_publish", TOKEN, {"creation_id": "2"})
+        assert not isinstance(caught.value, NotSent)
+
+
+@pytest.mark.parametrize("status", [200, 400, 500])
+async def test_an_envelope_is_an_error_under_any_status(status: int) -> None:
+    """Code, subcode and trace are read."""
+    numbers = '"code":-2,"error_subcode":2207003,"is_transient":false,"fbtrace_id":"A1"'
+    body = f'{{"error":{{"message":"Nope","type":"X",{numbers}}}}}'
+    async with graph_that(always(body, status)) as graph:
+        with pytest.raises(GraphError) as caught:
+            await graph.get(Endpoint.CONTAINER, "17", TOKEN, {})
+    error = caught.value
+    assert (error.code, error.subcode, error.status, error.fbtrace_id, error.is_transient) == (
+        -2,
+        2207003,
+        status,
+        "A1",
+        False,
+    )
+
+
+async def test_a_time_out_is_no_answer() -> None:
+    """The call may have gone through."""
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        await anyio.sleep(5)
+        return web.Response()
+
+    async with graph_that(answer) as graph:
+        with pytest.raises(NoAnswer) as caught:
+            await graph.post(Endpoint.MEDIA_PUBLISH, "1/media_publish", TOKEN, {})
+        assert not isinstance(caught.value, NotSent)
+
+
+async def test_a_connection_that_is_cut_is_no_answer_and_the_call_is_not_repeated() -> None:
+    """One request arrives."""
+    arrived = []
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        arrived.append(request.path)
+        assert request.transport is not None
+        request.transport.abort()
+        return web.Response()
+
+    async with graph_that(answer) as graph:
+        with pytest.raises(NoAnswer) as caught:
+            await graph.post(Endpoint.MEDIA_PUBLISH, "1/media_publish", TOKEN, {})
+        assert not isinstance(caught.value, NotSent)
+    assert len(arrived) == 1
+
+
+async def test_a_refused_connection_was_not_sent() -> None:
+    """Nothing listens: nothing can have gone through."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    settings = PublisherSettings(graph_url=url)
+    async with open_graph(settings, PublisherMetrics(CollectorRegistry())) as graph:
+        with pytest.raises(NotSent):
+            await graph.post(Endpoint.MEDIA_PUBLISH, "1/media_publish", TOKEN, {})
+
+
+async def test_the_token_is_in_no_address_and_the_proof_goes_along() -> None:
+    """A proxy that logs addresses learns no token."""
+    seen: list[tuple[str, str, dict[str, object]]] = []
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        seen.append((str(request.url), request.headers["Authorization"], dict(await request.post())))
+        return web.json_response({"id": "17"})
+
+    async with graph_that(answer, app_secret="app secret") as graph:
+        await graph.post(Endpoint.CREATE_CONTAINER, "1/media", TOKEN, {"image_url": "https://a.example/b.jpg?c=d&e"})
+        await graph.get(Endpoint.CONTAINER, "17", TOKEN, {"fields": "status"})
+    (post_url, authorization, form), (get_url, _, _) = seen
+    assert authorization == f"Bearer {TOKEN.get_secret_value()}"
+    assert TOKEN.get_secret_value() not in post_url + get_url
+    assert form["image_url"] == "https://a.example/b.jpg?c=d&e"
+    assert form["appsecret_proof"] == hmac.new(b"app secret", b"EAAverysecrettoken", hashlib.sha256).hexdigest()
+    assert "appsecret_proof" in get_url
+    assert "appsecret_proof" not in post_url
+
+
+async def test_an_upload_goes_to_metas_host_only() -> None:
+    """An address elsewhere in an answer does not get the token."""
+    async with graph_that(always("{}")) as graph:
+        with pytest.raises(NotSent):
+            await graph.upload("https://evil.example/upload", TOKEN, "https://a.example/b.mp4")
+
+
+async def test_an_error_repeats_neither_token_nor_address() -> None:
+    """Meta quotes both at times."""
+    body = '{"error":{"message":"Bad EAAverysecrettoken at https://a.example/secret.jpg now","code":100}}'
+    async with graph_that(always(body, 400)) as graph:
+        with pytest.raises(GraphError) as caught:
+            await graph.get(Endpoint.MEDIA, "17", TOKEN, {})
+    assert str(caught.value) == "Graph answered media with error 100: Bad <token> at <url> now"
+
+
+def test_redaction_knows_both_families_of_tokens_and_bounds_the_text() -> None:
+    """Facebook's and Instagram's, in any text."""
+    assert redacted("a EAAB1234567890 b IGAA1234567890_-x c") == "a <token> b <token> c"
+    assert len(redacted("x" * 10_000)) == 300
+
+
+def test_the_timed_proof_covers_token_and_time() -> None:
+    """Its message is token, bar, seconds, and it is sent with its time."""
+    proof = appsecret_proof(ProofForm.TIMED, SecretStr("s"), SecretStr("t"), 1_700_000_000)
+    assert proof == {
+        "appsecret_proof": hmac.new(b"s", b"t|1700000000", hashlib.sha256).hexdigest(),
+        "appsecret_time": "1700000000",
+    }
+    assert appsecret_proof(ProofForm.OFF, SecretStr("s"), SecretStr("t"), 0) == {}
+
+
+@pytest.mark.parametrize(("value", "expected"), [("17", "17"), (1454521203100646, "1454521203100646"), ("1_2", "1_2")])
+def test_ids_are_text_whatever_meta_sends(value: object, expected: str) -> None:
+    """post_id has been seen as a number and as text."""
+    assert required_id(Endpoint.PHOTOS, {"id": value}, "id") == expected
+
+
+@pytest.mark.parametrize("value", [None, True, "", "../me", "17?x=y", 1.5])
+def test_what_is_no_id_is_no_answer(value: object) -> None:
+    """An id goes into an address."""
+    with pytest.raises(NoAnswer):
+        required_id(Endpoint.PHOTOS, {"id": value}, "id")

@@ -1,0 +1,186 @@
+"""The lookup of a variant by primary key: what a miss records, and how patient it is."""
+
+from __future__ import annotations
+
+import dataclasses
+from uuid import uuid4
+
+import pytest
+from prometheus_client import CollectorRegistry
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow
+from psycopg_pool import AsyncConnectionPool
+from pydantic import SecretStr
+
+from outbox.handler import Runtime
+from outbox.outcome import Dead, Defer, Hold, Published, Reason
+from publisher.handler import open_handler_with
+from publisher.tokens import KeyRing, generate_key
+from tests.publisher.stage import Stage
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_missing_variant_is_waited_for_and_then_given_up(stage: Stage) -> None:
+    """Three longer and longer waits, then dead as variant_missing; no attempt is burned."""
+    event = await stage.approve("instagram image")
+    await stage.execute("delete from social.content_variants")
+    play = await stage.play(event)
+    waits = [outcome for outcome in play.outcomes if isinstance(outcome, Defer)]
+    assert [wait.reason for wait in waits] == [Reason.MISSING] * 3
+    assert all(0.01 * 2**misses <= wait.delay_seconds <= 0.01 * 2**misses * 1.25 for misses, wait in enumerate(waits))
+    assert isinstance(play.end, Dead)
+    assert play.end.reason == "variant_missing"
+    assert stage.metric("outbox_variant_lookups_empty_total") == 4
+
+
+async def test_a_miss_records_what_the_database_was_like(stage: Stage) -> None:
+    """Replica or primary, isolation, roles, row security, snapshot, server, and the ages: the incident's checklist."""
+    event = await stage.approve("instagram image")
+    await stage.execute("delete from social.content_variants")
+    outcome = await stage.dispatch(event)
+    assert isinstance(outcome, Defer)
+    context = outcome.context
+    assert context is not None
+    assert context["missing"] == "variant"
+    assert context["is_in_recovery"] is False
+    assert context["transaction_isolation"] == "read committed"
+    assert context["current_role"] == context["session_role"] == "postgres"
+    assert context["variants_row_security"] is False
+    assert context["snapshot"].count(":") == 2
+    assert context["xact_id"] is None
+    assert context["server_port"] > 0
+    assert 0 <= context["event_to_read_seconds"] < 60
+    assert 0 <= context["variant_to_event_seconds"] < 60
+
+
+async def test_a_variant_that_appears_meanwhile_is_published(stage: Stage) -> None:
+    """A miss is not the end: the next lookup finds it."""
+    event = await stage.approve("instagram image")
+    await stage.execute("alter table social.content_variants rename to hidden_variants")
+    await stage.execute("create table social.content_variants (like social.hidden_variants)")
+    await stage.dispatch(event)
+    await stage.execute("drop table social.content_variants")
+    await stage.execute("alter table social.hidden_variants rename to content_variants")
+    assert isinstance((await stage.play(event)).end, Published)
+
+
+async def test_row_security_that_hides_a_variant_is_named(stage: Stage) -> None:
+    """A role that a policy keeps from seeing the row records so."""
+    event = await stage.approve("instagram image")
+    await stage.execute("alter table social.content_variants enable row level security")
+    await stage.execute("grant outbox_relay to current_user")
+    async with (
+        AsyncConnectionPool[AsyncConnection[TupleRow]](
+            stage.dsn,
+            min_size=1,
+            max_size=1,
+            open=False,
+            kwargs={"autocommit": True, "options": "-c role=outbox_relay"},
+        ) as careful,
+        open_handler_with(Runtime(careful, CollectorRegistry()), stage.settings) as handler,
+    ):
+        stage.handler = handler
+        outcome = await stage.dispatch(event)
+    assert isinstance(outcome, Defer)
+    assert outcome.context is not None
+    assert outcome.context["variants_row_security"] is True
+    assert outcome.context["current_role"] == "outbox_relay"
+    assert outcome.context["session_role"] == "postgres"
+    assert outcome.error is not None
+    assert "row security may hide it" in outcome.error
+
+
+async def test_the_relay_role_may_do_all_that_publishing_needs(stage: Stage) -> None:
+    """Every query of the publisher is granted to outbox_relay."""
+    event = await stage.approve("instagram image")
+    await stage.graph.fault("publish_container", "apply_then_drop")
+    async with (
+        AsyncConnectionPool[AsyncConnection[TupleRow]](
+            stage.dsn,
+            min_size=1,
+            max_size=1,
+            open=False,
+            kwargs={"autocommit": True, "options": "-c role=outbox_relay"},
+        ) as careful,
+        open_handler_with(Runtime(careful, CollectorRegistry()), stage.settings) as handler,
+    ):
+        stage.handler = handler
+        assert isinstance((await stage.play(event)).end, Published)
+        await stage.execute("delete from social.content_variants")
+        assert isinstance(await stage.dispatch(await stage.event(event.id)), Published)
+
+
+async def test_a_payload_without_a_variant_is_dead(stage: Stage) -> None:
+    """One sentence says what was expected, without the value."""
+    event = dataclasses.replace(await stage.approve("instagram image"), payload={"variant_id": "story one"})
+    end = await stage.dispatch(event)
+    assert isinstance(end, Dead)
+    assert end.reason == "invalid_payload"
+    assert "variant_id" in end.error
+    assert "story one" not in end.error
+
+
+async def test_an_unknown_variant_is_missing(stage: Stage) -> None:
+    """An id that never existed is waited for like one that is not visible yet."""
+    event = dataclasses.replace(await stage.approve("instagram image"), payload={"variant_id": str(uuid4())})
+    outcome = await stage.dispatch(event)
+    assert isinstance(outcome, Defer)
+    assert outcome.reason is Reason.MISSING
+
+
+async def test_a_variant_that_is_a_draft_again_is_dead(stage: Stage) -> None:
+    """A person took the approval back: nothing is published, and replaying is the way back."""
+    event = await stage.approve("instagram image")
+    await stage.execute("update social.content_variants set status = 'draft'")
+    end = (await stage.play(event)).end
+    assert isinstance(end, Dead)
+    assert end.reason == "not_approved"
+    assert await stage.live_count() == 0
+
+
+async def test_an_event_under_another_key_is_dead(stage: Stage) -> None:
+    """One publish in flight an account is what makes reconciling sound: the key has to be the account's."""
+    event = dataclasses.replace(await stage.approve("instagram image"), key="instagram:1")
+    end = await stage.dispatch(event)
+    assert isinstance(end, Dead)
+    assert end.reason == "wrong_key"
+
+
+async def test_a_changed_variant_gets_a_new_container(stage: Stage) -> None:
+    """What is published is the variant as it stands, not a container of what it was."""
+    stage.files["other.jpg"] = stage.files["story.jpg"]
+    await stage.graph.fault("list_stories", "error", code=17)
+    event = await stage.approve("instagram image")
+    assert isinstance((await stage.play(event)).end, Hold)
+    await stage.execute("update social.content_variants set media_url = replace(media_url, 'story.jpg', 'other.jpg')")
+    assert isinstance((await stage.play(event)).end, Published)
+    assert await stage.graph.live_count("other.jpg") == 1
+    assert await stage.live_count() == 1
+
+
+async def test_a_token_of_another_key_holds_and_names_neither(stage: Stage) -> None:
+    """The hold ends by itself, since the key ring is mended without a word to each account."""
+    event = await stage.approve("instagram image")
+    other = KeyRing(generate_key())
+    owner = await stage.owner("instagram")
+    await stage.execute(
+        "update social.accounts set token_ciphertext = %s",
+        other.encrypt(SecretStr("EAAsecret")),
+    )
+    end = (await stage.play(event)).end
+    assert isinstance(end, Hold)
+    assert (end.delay_seconds, end.reason) == (600.0, "token")
+    assert "PUBLISHER_TOKEN_KEYS" in end.error
+    assert "EAAsecret" not in end.error
+    assert owner.token not in end.error
+
+
+async def test_a_published_story_stays_published_when_its_token_is_locked(stage: Stage) -> None:
+    """Only the permalink needs the token."""
+    event = await stage.approve("instagram image")
+    await stage.play(event)
+    await stage.execute("update social.accounts set token_ciphertext = 'damaged'")
+    end = await stage.dispatch(event)
+    assert isinstance(end, Published)
+    assert end.result["permalink"] is None
