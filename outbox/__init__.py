@@ -6,6 +6,7 @@ log.py                  the relay's side of the log: windows, cursors
 settle.py               the relay's side of outcomes: every durable write, fenced
 ledger.py               a handler's side of its steps: intents before irreversible calls
 handler.py              what delivers events of one type
-operations.py           a person's side: show, replay, cancel
+operations.py           a person's side: find, replay, cancel, release
+life.py                 a person's side: all that ever happened to an event
 database.py             connections, and whether a server will do
 """

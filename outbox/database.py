@@ -173,7 +173,9 @@ def _why_not_connected(dsn: str, error: psycopg.Error) -> str:
     text = str(error)
     if "read-only" in text or "in hot standby mode" in text or "recovery" in text:
         return f"expected a server that takes writes, found a read-only one at {where}: point the DSN at the primary"
-    lines = [re.sub(r"^.*?(FATAL|ERROR):\s*", "", line).strip() for line in text.splitlines() if line.strip()]
+    # The last line says most, but for libpq's question whether the server is running.
+    told = [line for line in text.splitlines() if line.strip() and not line.strip().startswith("Is the server running")]
+    lines = [re.sub(r"^.*?(FATAL|ERROR):\s*", "", line).strip() for line in told]
     return f"can't connect to PostgreSQL at {where}: {lines[-1] if lines else 'no reason given'}"
 
 

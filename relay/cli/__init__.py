@@ -1,0 +1,86 @@
+"""The command line, `outbox`: what people call.
+
+main()               runs a command; the one place that turns an error into a sentence and an exit status
+application.py       which commands there are
+migrating.py         migrate
+running.py           relay, sandbox, demo, settings
+events.py            emit, events, show
+interventions.py     replay, cancel, release
+accounts.py          accounts add, list, generate-key
+arguments.py         from texts to instants, payloads and headers
+environment.py       settings of other packages, refused in one sentence
+connection.py        a connection for one command, to a database that will do
+printing.py          data to stdout, words to stderr, no secret to either
+sentences.py         from an error to one sentence
+
+Exit status: 0 done, 1 failed, 2 bad usage, 130 interrupted. Heavy modules are imported by the commands that need them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+import typer
+
+from relay.cli.application import Invocation, build
+from relay.cli.printing import hide_text, say
+
+FAILED = 1
+BAD_USAGE = 2
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status; None takes the arguments of the process."""
+    invocation = Invocation()
+    try:
+        status = build().main(
+            args=None if arguments is None else list(arguments),
+            prog_name="outbox",
+            standalone_mode=False,
+            obj=invocation,
+        )
+        sys.stdout.flush()
+    except typer.TyperException as error:
+        return _tell_bad_usage(error, invocation)
+    except typer.Abort:
+        say("outbox: stopped, nothing was done")
+        return FAILED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except (BrokenPipeError, SystemExit):
+        # Whoever read our output has gone; typer says so by ending the process.
+        _close_stdout()
+        return FAILED
+    except Exception as error:  # noqa: BLE001 (the border to people: no traceback unless asked for)
+        _tell(error, invocation)
+        return FAILED
+    return status if isinstance(status, int) else 0
+
+
+def _tell_bad_usage(error: typer.TyperException, invocation: Invocation) -> int:
+    context = getattr(error, "ctx", None)
+    sentence = " ".join(error.format_message().split()).removeprefix("Invalid value: ").removesuffix(".")
+    if not sentence:
+        return BAD_USAGE  # no command was given, and typer has printed the help
+    where = context.command_path if context is not None else f"outbox {invocation.command or ''}".rstrip()
+    say(f"outbox: {sentence[:1].lower()}{sentence[1:]}; see {where} --help")
+    return BAD_USAGE
+
+
+def _tell(error: Exception, invocation: Invocation) -> None:
+    from relay.cli.sentences import sentence_of  # noqa: PLC0415 (knows every package's errors: slow)
+
+    if invocation.traceback:
+        say(hide_text("".join(traceback.format_exception(error))))
+    say(f"outbox: {sentence_of(error)}")
+
+
+def _close_stdout() -> None:
+    """Keep the interpreter from complaining about what it can't flush at its end."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,69 @@
+"""Which commands there are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Annotated, Any
+
+import typer
+
+from relay.cli import accounts, events, interventions, migrating, running
+
+
+@dataclass(slots=True)
+class Invocation:
+    """One run of `outbox`: its command, and whether to show where an error came from."""
+
+    command: str | None = None
+    traceback: bool = False
+
+
+def build() -> Any:
+    """Return the command `outbox`, as typer makes it."""
+    app = typer.Typer(
+        name="outbox",
+        help="The outbox for APIs that can't take it back.",
+        no_args_is_help=True,
+        add_completion=False,
+        context_settings={"help_option_names": ["--help", "-h"]},
+    )
+    app.callback()(_begin)
+    app.command("migrate")(migrating.migrate)
+    app.command("relay")(running.relay)
+    app.command("sandbox")(running.sandbox)
+    app.command("demo")(running.demo)
+    app.command("settings")(running.settings)
+    app.command("emit")(events.emit)
+    app.command("events")(events.events)
+    app.command("show")(events.show)
+    app.command("replay")(interventions.replay)
+    app.command("cancel")(interventions.cancel)
+    app.command("release")(interventions.release)
+    group = typer.Typer(name="accounts", help="The publishing accounts and their tokens.", no_args_is_help=True)
+    group.command("add")(accounts.add)
+    group.command("list")(accounts.list_all)
+    group.command("generate-key")(accounts.generate_key)
+    app.add_typer(group)
+    return typer.main.get_command(app)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"outbox {version('outbox-relay')}")
+        raise typer.Exit
+
+
+def _begin(
+    context: typer.Context,
+    show_traceback: Annotated[
+        bool, typer.Option("--traceback", help="Show where an error came from, not only the sentence.")
+    ] = False,
+    _show_version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    invocation = context.find_object(Invocation)
+    if invocation is not None:
+        invocation.command = context.invoked_subcommand
+        invocation.traceback = show_traceback

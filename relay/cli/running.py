@@ -1,0 +1,105 @@
+"""What runs until it is stopped: `outbox relay`, `sandbox`, `demo`; and `settings`, which relay would take."""
+
+from __future__ import annotations
+
+import signal
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from relay.cli.printing import JsonFlag, print_json, print_table, say
+
+if TYPE_CHECKING:
+    from publisher.sandbox.settings import SandboxSettings
+
+
+def relay() -> None:
+    """Run the relay with the settings of the environment, until SIGTERM or SIGINT.
+
+    A first signal lets handlers finish, a second one ends at once; nothing is
+    lost by either. `outbox settings` lists the settings.
+    """
+    import anyio  # noqa: PLC0415 (help needs none of it)
+
+    from publisher.settings import PublisherSettings  # noqa: PLC0415
+    from relay import app, logs  # noqa: PLC0415
+    from relay.cli.connection import address  # noqa: PLC0415
+    from relay.cli.environment import refuse_unknown  # noqa: PLC0415
+    from relay.settings import RelaySettings  # noqa: PLC0415
+
+    chosen = RelaySettings.load()
+    refuse_unknown(PublisherSettings)
+    address()
+    logs.configure(chosen.log_format, chosen.log_level)
+    anyio.run(app.run, chosen, backend_options={"use_uvloop": find_spec("uvloop") is not None})
+
+
+def sandbox(
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65_535, help="Where to listen, 8026 by default; 0 takes a free port.")
+    ] = None,
+    host: Annotated[str | None, typer.Option(help="The address to listen on, 127.0.0.1 by default.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Run a simulator of Meta's Graph API, until SIGTERM or SIGINT; prints its URL.
+
+    Everything else is set by environment variables that begin with SANDBOX_.
+    """
+    import anyio  # noqa: PLC0415 (help needs none of it)
+
+    from publisher.sandbox.settings import SandboxSettings  # noqa: PLC0415
+    from relay.cli.environment import load  # noqa: PLC0415
+
+    given = {name: value for name, value in (("port", port), ("host", host)) if value is not None}
+    anyio.run(_serve_sandbox, load(SandboxSettings, **given), as_json)
+
+
+def demo(
+    once: Annotated[bool, typer.Option("--once", help="End when the main job is done, with its exit status.")] = False,
+) -> None:
+    """Show the main job on a real PostgreSQL and the sandbox, on this machine alone."""
+    from relay.demo import main as play  # noqa: PLC0415 (help needs none of it)
+
+    status = play(once=once)
+    if status:
+        raise typer.Exit(status)
+
+
+def settings(as_json: JsonFlag = False) -> None:
+    """List the relay's settings as the environment has them, secrets struck out."""
+    from relay.settings import RelaySettings  # noqa: PLC0415 (help needs none of it)
+    from schema.server import describe  # noqa: PLC0415
+
+    loaded = RelaySettings.load()
+    shown = {
+        f"OUTBOX_{name.upper()}": (
+            describe(loaded.dsn.get_secret_value()) if name == "dsn" else getattr(loaded, name),
+            name in loaded.model_fields_set,
+            field.description or "",
+        )
+        for name, field in RelaySettings.model_fields.items()
+    }
+    if as_json:
+        for name, (value, is_set, description) in shown.items():
+            print_json({"name": name, "value": value, "is_set": is_set, "description": description})
+        return
+    rows = [(name, value, is_set, description) for name, (value, is_set, description) in shown.items()]
+    print_table(["name", "value", "set", "what it is"], rows)
+
+
+async def _serve_sandbox(settings: SandboxSettings, as_json: bool) -> None:
+    import anyio  # noqa: PLC0415 (help needs none of it)
+
+    from publisher.sandbox.server import serve  # noqa: PLC0415
+
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with serve(settings) as running:
+            if as_json:
+                # An address of ours is no media URL: it is not to be struck out.
+                print(f'{{"url":"{running.url}","port":{running.port}}}', flush=True)
+            else:
+                print(running.url, flush=True)
+            say("the sandbox runs: point PUBLISHER_GRAPH_URL at it, and stop it with Ctrl-C")
+            async for _ in signals:
+                return

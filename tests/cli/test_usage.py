@@ -1,0 +1,132 @@
+"""Bad usage is one sentence and status 2; help is quick."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from relay.cli import BAD_USAGE
+from tests.cli.calling import PROGRAM, Outbox, run
+
+COMMANDS = ["migrate", "relay", "sandbox", "demo", "settings", "emit", "events", "show", "replay", "cancel", "release"]
+HEAVY = ["aiohttp", "psycopg", "publisher.sandbox.server", "relay.app", "relay.demo", "uvloop"]
+
+
+def test_help_names_every_command(unset: Outbox) -> None:
+    """All of them, and the group for accounts."""
+    answer = unset("--help")
+    assert answer.status == 0
+    for command in [*COMMANDS, "accounts"]:
+        assert f" {command} " in answer.out
+
+
+@pytest.mark.parametrize("command", [[each] for each in COMMANDS] + [["accounts", "add"], ["accounts", "list"]])
+def test_every_command_has_help(unset: Outbox, command: list[str]) -> None:
+    """With no setting at all."""
+    answer = unset(*command, "--help")
+    assert (answer.status, answer.err) == (0, "")
+    assert "Usage: outbox" in answer.out
+
+
+def test_help_loads_nothing_heavy() -> None:
+    """What only a command needs is imported by that command."""
+    source = "import sys; from relay.cli import main; main(['--help']); print(*sys.modules, file=sys.stderr)"
+    answer = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
+    assert not set(HEAVY) & set(answer.stderr.split())
+
+
+def test_the_version_is_the_release(unset: Outbox) -> None:
+    """As packaged."""
+    assert unset("--version").out == f"outbox {version('outbox-relay')}\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["accounts"]])
+def test_no_command_is_bad_usage_with_help(unset: Outbox, arguments: list[str]) -> None:
+    """The help says what to do."""
+    answer = unset(*arguments)
+    assert answer.status == BAD_USAGE
+    assert "Usage: outbox" in answer.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ("nope", "no such command 'nope'; see outbox --help"),
+        ("emit", "missing argument 'TYPE'; see outbox emit --help"),
+        ("events --nope", "no such option: --nope"),
+        ("events --limit 0", "invalid value for '--limit': Input should be greater than or equal to 1"),
+        ("events --state ended", "invalid value for '--state'"),
+        ("events --since yesterday", "expected a duration such as 2h or an instant such as 2026-07-29T18:00:00Z"),
+        ("events --since 2026-07-29T18:00:00", "expected an instant with its offset such as 2026-07-29T18:00:00Z"),
+        ("events --since 999999999999d", "expected a duration of 36500d at most"),
+        ("emit t --publish-at +10", "expected a duration such as 90s, 15m, 2h or 7d, found '10'"),
+        ("emit t --publish-at 10m", "expected a duration such as +10m or an instant"),
+        ("emit t --payload [", "expected a JSON object, found another text: Expecting value at line 1, column 2"),
+        ("emit t --payload []", "expected a JSON object such as {}, found an array"),
+        ("emit t --payload null", "expected a JSON object such as {}, found null"),
+        ("emit t --payload 1", "expected a JSON object such as {}, found a number"),
+        ('emit t --payload {"n":NaN}', "found the number NaN, which JSON does not have"),
+        ('emit t --payload {"n":36893488147419103232}', "write long numbers as texts"),
+        ("emit t --payload @nowhere.json", "expected a file with JSON at nowhere.json, found: No such file"),
+        ("emit t --header h", "expected a header as name=value, found one without a name or without ="),
+        ("emit t --header h=1 --header h=2", "expected each header once, found h twice"),
+        ("show x", "invalid value for 'ID'"),
+        ("replay", "expected ids, or a filter such as --state dead --since 2h, found neither"),
+        ("replay 1 --key k", "expected ids or a filter, found both"),
+        ("replay --state waiting", "invalid value for '--state'"),
+        ("cancel", "missing argument 'ID'"),
+        ("release", "expected a key or --app, found neither"),
+        ("release k --app", "expected a key or --app, found both"),
+        ("migrate --sql --json", "expected one of --sql and --json, found both"),
+        ("sandbox --port 65536", "invalid value for '--port'"),
+        ("accounts add --platform myspace --id 1 --name n", "invalid value for '--platform'"),
+    ],
+)
+def test_bad_usage_is_one_sentence(unset: Outbox, arguments: str, sentence: str) -> None:
+    """It says what was expected and what was found, before any database is asked."""
+    answer = unset(*arguments.split())
+    assert answer.status == BAD_USAGE
+    assert sentence in answer.sentence()
+
+
+def test_a_payload_that_is_no_text_is_bad_usage(unset: Outbox, tmp_path: Path) -> None:
+    """A file that is not UTF-8 has its sentence too."""
+    file = tmp_path / "payload.json"
+    file.write_bytes(b"\xff")
+    answer = unset("emit", "t", "--payload", f"@{file}")
+    assert answer.status == BAD_USAGE
+    assert "found: it is not UTF-8" in answer.sentence()
+
+
+def test_a_payload_that_is_nested_too_deeply_is_bad_usage(unset: Outbox) -> None:
+    """Where Python's parser gives up, a sentence."""
+    answer = unset("emit", "t", "--payload", "-", stdin='{"a":' * 100_000)
+    assert answer.status == BAD_USAGE
+    assert "nested too deeply" in answer.sentence()
+
+
+def test_the_program_and_the_module_are_the_same() -> None:
+    """`outbox` and `python -m relay.cli`."""
+    assert run("--version").out == subprocess.check_output([sys.executable, "-m", "relay.cli", "--version"], text=True)
+
+
+def test_a_reader_that_goes_away_is_no_traceback() -> None:
+    """`outbox --help | head -0` is quiet."""
+    with subprocess.Popen([PROGRAM, "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+
+
+def test_help_is_quick() -> None:
+    """Well below a second on a slow machine."""
+    run("--help")
+    began = time.monotonic()
+    run("--help")
+    assert time.monotonic() - began < 2
