@@ -6,7 +6,6 @@ that this project answers began with a worker that may have read from a replica.
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, LiteralString
@@ -20,6 +19,8 @@ from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg_pool import AsyncConnectionPool
 
 from outbox.errors import DatabaseUnsuitable
+from schema.errors import ServerUnsuitable
+from schema.server import describe, reason
 
 SERVER_VERSION_MIN = 140000
 """PostgreSQL 14: `create or replace trigger`, and xid8 snapshots without a patch."""
@@ -74,7 +75,7 @@ async def connect(
     conninfo = _conninfo(dsn, application_name, connect_seconds, statement_seconds, settings or {})
     try:
         connection = await AsyncConnection.connect(conninfo, autocommit=True)
-    except psycopg.Error as error:
+    except psycopg.OperationalError as error:
         raise DatabaseUnsuitable(_why_not_connected(dsn, error)) from error
     configure(connection)
     return connection
@@ -109,7 +110,7 @@ async def open_pool(
 
 def configure(connection: AsyncConnection[TupleRow]) -> None:
     """Read and write JSON with orjson on a connection."""
-    set_json_loads(orjson.loads, connection)
+    set_json_loads(_loads, connection)
     set_json_dumps(orjson.dumps, connection)
 
 
@@ -143,11 +144,10 @@ def _conninfo(
     dsn: str, application_name: str, connect_seconds: float, statement_seconds: float, settings: Mapping[str, str]
 ) -> str:
     try:
-        given = conninfo_to_dict(dsn)
-    except psycopg.ProgrammingError as error:
-        raise DatabaseUnsuitable(
-            "expected a PostgreSQL connection string such as postgresql://user@host/database, found something else"
-        ) from error
+        describe(dsn)
+    except ServerUnsuitable as error:
+        raise DatabaseUnsuitable(str(error)) from None
+    given = conninfo_to_dict(dsn)
     milliseconds = str(int(statement_seconds * 1000))
     server_settings = {
         "statement_timeout": milliseconds,
@@ -168,21 +168,21 @@ def _conninfo(
     return make_conninfo(**{**defaults, **given, "options": options})
 
 
-def _why_not_connected(dsn: str, error: psycopg.Error) -> str:
-    where = _where(dsn)
+def _why_not_connected(dsn: str, error: psycopg.OperationalError) -> str:
+    where = describe(dsn)
     text = str(error)
     if "read-only" in text or "in hot standby mode" in text or "recovery" in text:
         return f"expected a server that takes writes, found a read-only one at {where}: point the DSN at the primary"
-    # The last line says most, but for libpq's question whether the server is running.
-    told = [line for line in text.splitlines() if line.strip() and not line.strip().startswith("Is the server running")]
-    lines = [re.sub(r"^.*?(FATAL|ERROR):\s*", "", line).strip() for line in told]
-    return f"can't connect to PostgreSQL at {where}: {lines[-1] if lines else 'no reason given'}"
+    return f"can't connect to PostgreSQL at {where}: {reason(error, dsn)}"
 
 
-def _where(dsn: str) -> str:
-    """Name the server without its user and password."""
+def _loads(encoded: str | bytes) -> Any:
+    """Read JSON as PostgreSQL wrote it.
+
+    PostgreSQL's jsonb takes numbers and depths that Python's readers refuse. One such payload must not stop the log: it
+    comes as an object that no handler takes for its own.
+    """
     try:
-        given = conninfo_to_dict(dsn)
-    except psycopg.ProgrammingError:
-        return "an unreadable address"
-    return f"{given.get('host') or 'the local socket'}:{given.get('port') or 5432}/{given.get('dbname') or ''}"
+        return orjson.loads(encoded)
+    except orjson.JSONDecodeError as error:
+        return {"unreadable": str(error)}

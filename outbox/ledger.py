@@ -10,7 +10,7 @@ Every write is fenced by the relay's lease and durable when the call returns.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -89,10 +89,7 @@ class Ledger:
 
     def open_intent(self) -> Step | None:
         """Return the intent that has neither happened nor been refused, as far as anybody knows."""
-        for step in reversed(self.steps):
-            if step.state is StepState.INTENT:
-                return step if self.last(step.name) is step else None
-        return None
+        return open_intent(self.steps)
 
     def last(self, name: str) -> Step | None:
         """Return the newest row of a step."""
@@ -117,3 +114,13 @@ class Ledger:
         step = Step(position, name, state, detail, fingerprint, created_at)
         self.steps.append(step)
         return step
+
+
+def open_intent(steps: Sequence[Step]) -> Step | None:
+    """Return the newest intent of which nobody knows what became: no later row of its step answers it."""
+    answered: set[str] = set()
+    for step in reversed(steps):
+        if step.state is StepState.INTENT and step.name not in answered:
+            return step
+        answered.add(step.name)
+    return None

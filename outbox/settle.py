@@ -74,10 +74,11 @@ tries as (
 ),
 held as (
   insert into outbox.holds as h (scope, key, held_until, reason, held_by)
-  select
+  select distinct on (t.scope, t.key)
     t.scope, t.key, coalesce(clock_timestamp() + t.delay_seconds * interval '1 second', 'infinity'), t.reason,
     fence.name
   from fence, jsonb_to_recordset(%(holds)s::jsonb) as t (scope text, key text, delay_seconds float8, reason text)
+  order by t.scope, t.key, t.delay_seconds desc nulls first
   on conflict (scope, key) do update set
     held_until = excluded.held_until, reason = excluded.reason, held_by = excluded.held_by,
     created_at = excluded.created_at

@@ -1,7 +1,8 @@
 """The waiting events: which of them are due, and what holds them back.
 
 `outbox.waiting` has a row for an event that could not end at first touch, and for no other. What is due is found by
-the index on `due_at`, whatever the number of rows.
+the index on `due_at`, whatever the number of rows: compared with `statement_timestamp()`, because an index can't be
+searched for the volatile `clock_timestamp()`.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ select
     select from outbox.waiting as earlier
     where earlier.key = w.key and earlier.sequence = w.sequence and earlier.event_id < w.event_id
   ) as blocked,
-  coalesce(e.expires_at <= clock_timestamp(), false) as expired,
+  coalesce(e.expires_at <= statement_timestamp(), false) as expired,
   exists (select from outbox.cancellations as c where c.event_id = w.event_id) as cancelled,
   e.id, e.lane, e.key, e.sequence, e.type, e.payload, e.headers, e.publish_at, e.expires_at, e.replay_of, e.created_at
 from (
   select * from outbox.waiting as d
-  where d.due_at <= clock_timestamp() and d.lane = any (%(lanes)s::smallint[])
+  where d.due_at <= statement_timestamp() and d.lane = any (%(lanes)s::smallint[])
     and d.event_id <> all (%(in_hand)s::bigint[])
   order by d.due_at
   limit %(limit)s

@@ -44,7 +44,7 @@ async def run(settings: RelaySettings) -> None:
     """Run a relay until SIGTERM or SIGINT; a second signal ends it at once.
 
     Raises:
-        OutboxError: It can't start; one sentence.
+        OutboxError: It can't start, or a second signal cut it off; one sentence.
     """
     stop = anyio.Event()
     async with anyio.create_task_group() as group:
@@ -52,6 +52,8 @@ async def run(settings: RelaySettings) -> None:
         async with serve(settings, stop):
             pass
         group.cancel_scope.cancel()
+        return
+    raise OutboxError("a second signal ended the relay before its handlers: the next one goes on from their steps")
 
 
 @asynccontextmanager
@@ -87,6 +89,7 @@ async def serve(
         handlers = {
             event_type: await stack.enter_async_context(factory(runtime)) for event_type, factory in factories.items()
         }
+        log.info("http.listening", host=settings.metrics_host, port=int(url.rpartition(":")[2]))
         async with anyio.create_task_group() as group:
             group.start_soon(supervisor.run, handlers, stop)
             yield url

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from outbox.event import Event
-from outbox.ledger import Step, StepState
+from outbox.ledger import Step, open_intent
 from outbox.outcome import Reason
 
 
@@ -42,12 +42,7 @@ class Delivery:
     @property
     def has_open_intent(self) -> bool:
         """Whether an irreversible call of it may have gone through."""
-        answered = set()
-        for step in reversed(self.steps):
-            if step.state is StepState.INTENT and step.name not in answered:
-                return True
-            answered.add(step.name)
-        return False
+        return open_intent(self.steps) is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ def connect(dsn: str) -> psycopg.Connection[TupleRow]:
         connection = psycopg.connect(dsn, **arguments)
     except psycopg.OperationalError as error:
         raise ServerUnsuitable(
-            f"expected a PostgreSQL server at {address}, found: {_reason(error, dsn)}; "
+            f"expected a PostgreSQL server at {address}, found: {reason(error, dsn)}; "
             "check that it runs and that the address, the database and the role are right"
         ) from None
     try:
@@ -79,9 +79,11 @@ def _number(version: int) -> str:
     return f"{version // 10000}.{version // 100 % 100}"
 
 
-def _reason(error: psycopg.OperationalError, dsn: str) -> str:
-    """The last line of libpq's complaint, without the password even where a server quotes it."""
+def reason(error: psycopg.OperationalError, dsn: str) -> str:
+    """The line of libpq's complaint that says most, without the password even where a server quotes it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    reason = lines[-1] if lines else "no answer"
+    # The last one, but for libpq's question whether the server is running.
+    telling = [line for line in lines if not line.startswith("Is the server running")]
+    said = telling[-1] if telling else "no answer"
     password = conninfo_to_dict(dsn).get("password")
-    return reason.replace(str(password), "***") if password else reason
+    return said.replace(str(password), "***") if password else said

@@ -45,7 +45,11 @@ create table outbox.events (
   constraint a_payload_is_an_object check (jsonb_typeof(payload) = 'object'),
   constraint headers_are_an_object check (jsonb_typeof(headers) = 'object'),
   constraint a_sequence_needs_a_key check (sequence is null or key is not null),
-  constraint an_event_expires_after_it_is_due check (expires_at > publish_at)
+  constraint an_event_expires_after_it_is_due check (expires_at > publish_at),
+  -- Infinity is no instant to most languages: one such event would stop its readers.
+  constraint instants_are_between_1970_and_9000 check (
+    publish_at between '1970-01-01Z' and '9000-01-01Z' and expires_at between '1970-01-01Z' and '9000-01-01Z'
+  )
 );
 create index events_by_xid on outbox.events (xid);
 create unique index events_by_dedupe_key on outbox.events (dedupe_key) where dedupe_key is not null;

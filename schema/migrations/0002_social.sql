@@ -53,7 +53,10 @@ create table social.content_variants (
   constraint a_variant_is_an_image_or_a_video check (media_type in ('image', 'video')),
   constraint a_media_url_is_http check (media_url ~ '^https?://[[:graph:]]+$'),
   constraint a_variant_is_draft_or_approved check (status in ('draft', 'approved')),
-  constraint a_variant_expires_after_it_is_due check (expires_at > publish_at)
+  constraint a_variant_expires_after_it_is_due check (expires_at > publish_at),
+  constraint instants_are_between_1970_and_9000 check (
+    publish_at between '1970-01-01Z' and '9000-01-01Z' and expires_at between '1970-01-01Z' and '9000-01-01Z'
+  )
 );
 create index content_variants_by_item on social.content_variants (content_item_id);
 

@@ -214,5 +214,5 @@ def test_a_program_on_its_own_tells_one_sentence() -> None:
     """As a person sees it, through the console script."""
     answer = run("events", OUTBOX_DSN=f"postgresql://u:{PASSWORD}@127.0.0.1:1/db")
     assert answer.status == 1
-    assert "127.0.0.1:1/db" in answer.sentence()
+    assert "127.0.0.1:1, database db" in answer.sentence()
     assert PASSWORD not in answer.err

@@ -302,3 +302,14 @@ async def test_a_look_that_finds_nothing_leaves_the_cursor_saved_as_it_was_found
         reader.settled([event.id])
         assert reader.low_water() == reader.cursor
         assert reader.cursor != before
+
+
+@pytest.mark.parametrize("payload", ['{"a": 1e400}', '{"a": ' + "[" * 2000 + "]" * 2000 + "}"])
+async def test_json_that_python_cannot_read_does_not_stop_the_log(database: str, payload: str) -> None:
+    """PostgreSQL takes it, so an emitter may write it: the event comes with an object that no handler understands."""
+    async with await reading(database) as connection:
+        await connection.execute("select outbox.emit('t', %s::jsonb)", [payload])
+        after = await emit(connection, "t", {})
+        unreadable, readable = await read_out(LogReader(connection, LANES, Cursor()))
+        assert list(unreadable.payload) == ["unreadable"]
+        assert readable.id == after
