@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from typing import Any, Final, assert_never
+from urllib.parse import quote
 
 from publisher.sandbox import answers
 from publisher.sandbox.answers import GraphError
@@ -194,7 +195,7 @@ def read_account(account: Account, requested: str | None) -> dict[str, Any]:
 _ACCOUNT_READERS: Final[Readers[Account]] = {"id": lambda it: it.id, "username": lambda it: it.name}
 _MEDIA_READERS: Final[Readers[Post]] = {
     "id": lambda it: it.id,
-    "permalink": lambda it: f"https://www.instagram.com/stories/{it.account.name}/{it.permalink_number}",
+    "permalink": lambda it: f"https://www.instagram.com/stories/{quote(it.account.name)}/{it.permalink_number}",
     "timestamp": lambda it: timestamp(it.published_at),
     "media_type": lambda it: "IMAGE" if it.medium is Medium.PHOTO else "VIDEO",
     "media_product_type": lambda _: "STORY",

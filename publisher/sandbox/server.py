@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
+import anyio
 from aiohttp import web
 
 from publisher.sandbox.clock import Clock
@@ -77,8 +78,9 @@ async def serve(settings: SandboxSettings) -> AsyncIterator[Sandbox]:
         yield Sandbox(url=f"http://{_in_url(settings.host)}:{port}", port=port)
     finally:
         faults.clear(Decision(drop=True, apply=False))
-        await runner.cleanup()
-        await inspector.aclose()
+        with anyio.move_on_after(2 * SHUTDOWN_SECONDS, shield=True):
+            await runner.cleanup()
+            await inspector.aclose()
         uploads.clear()
 
 

@@ -47,6 +47,12 @@ def test_a_limit_without_a_regain_time_holds_for_an_hour() -> None:
     assert (outcome.delay_seconds, outcome.scope) == (3600.0, "key")
 
 
+def test_the_hour_is_a_setting() -> None:
+    """An operator who knows better says how long; a time that Graph names still counts before it."""
+    assert outcome_of(failure(80002), tried=0, limit_seconds=4.0).delay_seconds == 4.0  # type: ignore[union-attr]
+    assert outcome_of(failure(80002, regain=60.0), tried=0, limit_seconds=4.0).delay_seconds == 60.0  # type: ignore[union-attr]
+
+
 def test_a_hold_counts_from_the_answer() -> None:
     """Time that reconciling took is not waited again."""
     outcome = outcome_of(failure(80002, regain=120.0), tried=0, elapsed_seconds=61.0)
