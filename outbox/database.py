@@ -97,6 +97,7 @@ async def open_pool(
         max_size=size_max,
         kwargs={"autocommit": True},
         configure=configured,
+        check=AsyncConnectionPool.check_connection,  # after a failover the idle ones are dead
         open=False,
         timeout=10,
         name=application_name,

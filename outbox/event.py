@@ -48,3 +48,8 @@ class Event:
     expires_at: datetime | None
     replay_of: EventId | None
     created_at: datetime
+
+    @property
+    def sequence_key(self) -> tuple[str, str] | None:
+        """What orders it among others: (key, sequence)."""
+        return None if self.sequence is None or self.key is None else (self.key, self.sequence)

@@ -31,7 +31,7 @@ select
 from (
   select * from outbox.waiting as d
   where d.due_at <= statement_timestamp() and d.lane = any (%(lanes)s::smallint[])
-    and d.event_id <> all (%(in_hand)s::bigint[])
+    and d.event_id <> all (%(in_hand)s::bigint[]) and (d.key = any (%(busy)s::text[])) is not true
   order by d.due_at
   limit %(limit)s
 ) as w
@@ -42,7 +42,8 @@ order by w.due_at, w.event_id
 NEXT_DUE: LiteralString = """
 select extract(epoch from w.due_at - clock_timestamp())::float8
 from outbox.waiting as w
-where w.lane = any (%(lanes)s::smallint[]) and w.due_at < 'infinity' and w.event_id <> all (%(in_hand)s::bigint[])
+where w.lane = any (%(lanes)s::smallint[]) and w.due_at < 'infinity'
+  and w.event_id <> all (%(in_hand)s::bigint[]) and (w.key = any (%(busy)s::text[])) is not true
 order by w.due_at
 limit 1
 """
@@ -110,19 +111,28 @@ class HeldFor:
 
 
 async def load_due(
-    connection: AsyncConnection[TupleRow], lanes: Sequence[Lane], *, in_hand: Sequence[EventId], limit: int
+    connection: AsyncConnection[TupleRow],
+    lanes: Sequence[Lane],
+    *,
+    in_hand: Sequence[EventId],
+    limit: int,
+    busy: Sequence[str] = (),
 ) -> list[Due]:
-    """Return due events that are not in hand, the longest due first, at most `limit`."""
-    arguments = {"lanes": list(lanes), "in_hand": list(in_hand), "limit": limit}
+    """Return due events that are not in hand and of no busy key, the longest due first, at most `limit`."""
+    arguments = {"lanes": list(lanes), "in_hand": list(in_hand), "busy": list(busy), "limit": limit}
     rows = await (await connection.execute(LOAD_DUE, arguments)).fetchall()
     return [Due(Event(*row[6:]), Reason(row[0]), *row[1:6]) for row in rows]
 
 
 async def seconds_to_next_due(
-    connection: AsyncConnection[TupleRow], lanes: Sequence[Lane], *, in_hand: Sequence[EventId]
+    connection: AsyncConnection[TupleRow],
+    lanes: Sequence[Lane],
+    *,
+    in_hand: Sequence[EventId],
+    busy: Sequence[str] = (),
 ) -> float | None:
-    """Return in how many seconds the next waiting event is due (negative: overdue); None where none ever is."""
-    arguments = {"lanes": list(lanes), "in_hand": list(in_hand)}
+    """Return in how many seconds the next such event is due (negative: overdue); None where none ever is."""
+    arguments = {"lanes": list(lanes), "in_hand": list(in_hand), "busy": list(busy)}
     row = await (await connection.execute(NEXT_DUE, arguments)).fetchone()
     return None if row is None else row[0]
 

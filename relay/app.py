@@ -45,14 +45,18 @@ async def run(settings: RelaySettings) -> None:
 
     Raises:
         OutboxError: It can't start, or a second signal cut it off; one sentence.
+        SchemaError: The database's schema is not this release's; one sentence.
     """
     stop = anyio.Event()
-    async with anyio.create_task_group() as group:
-        group.start_soon(_obey_signals, stop, group.cancel_scope)
-        async with serve(settings, stop):
-            pass
-        group.cancel_scope.cancel()
-        return
+    try:
+        async with anyio.create_task_group() as group:
+            group.start_soon(_obey_signals, stop, group.cancel_scope)
+            async with serve(settings, stop):
+                pass
+            group.cancel_scope.cancel()
+            return
+    except ExceptionGroup as errors:
+        raise _first(errors) from errors
     raise OutboxError("a second signal ended the relay before its handlers: the next one goes on from their steps")
 
 
@@ -184,7 +188,12 @@ async def _obey_signals(stop: anyio.Event, scope: anyio.CancelScope) -> None:
 
 def _first_sentence(group: BaseExceptionGroup[BaseException]) -> str:
     """Say in one line what ended an incarnation."""
+    error = _first(group)
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    return " ".join(str(error).split()) or type(error).__name__
+    return error

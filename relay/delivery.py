@@ -36,8 +36,7 @@ class Delivery:
     @property
     def sequence(self) -> tuple[str, str] | None:
         """What orders it: (key, sequence)."""
-        event = self.event
-        return None if event.sequence is None or event.key is None else (event.key, event.sequence)
+        return self.event.sequence_key
 
     @property
     def has_open_intent(self) -> bool:

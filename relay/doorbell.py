@@ -201,5 +201,7 @@ class Doorbell:
             await connection.execute("select 1")  # a half-open socket would be silent for ever
 
     def _set_listening(self, listening: bool) -> None:
+        if listening != self.listening:
+            self.ring()  # the wait that is under way is as long as it was before
         self.listening = listening
         self.metrics.listener_connected.set(listening)

@@ -8,28 +8,54 @@ from dataclasses import dataclass, field
 
 
 @dataclass(slots=True)
-class Holds:
-    """Which keys are held, and whether the app is; instants are of `time.monotonic()`."""
+class _Own:
+    """A hold that this relay began; `written_at_look` is None until it is durable."""
 
-    app_until: float = -math.inf
-    _keys: dict[str, float] = field(default_factory=dict)
+    until: float
+    written_at_look: int | None = None
+
+
+@dataclass(slots=True)
+class Holds:
+    """The holds that are in force; a key of None is the whole app; instants are of `time.monotonic()`.
+
+    What the database says counts, and what this relay decided, from the moment when it decides until a look at the
+    database that began after the hold was durable.
+    """
+
+    _loaded: dict[str | None, float] = field(default_factory=dict)
+    _own: dict[str | None, _Own] = field(default_factory=dict)
+    _look: int = 0
 
     def hold(self, key: str | None, until: float) -> None:
-        """Hold a key, or the app with None; a hold is never shortened."""
-        if key is None:
-            self.app_until = max(self.app_until, until)
-        else:
-            self._keys[key] = max(self._keys.get(key, -math.inf), until)
+        """Hold a key from now on; a hold is never shortened."""
+        own = self._own.get(key)
+        self._own[key] = _Own(until if own is None else max(until, own.until))
 
-    def replace(self, holds: Iterable[tuple[str | None, float]]) -> None:
-        """Take over the holds that are in force, and no others."""
-        self.app_until = -math.inf
-        self._keys.clear()
-        for key, until in holds:
-            self.hold(key, until)
+    def written(self, keys: Iterable[str | None]) -> None:
+        """Take note that our holds on these keys are durable."""
+        for key in keys:
+            if key in self._own:
+                self._own[key].written_at_look = self._look
+
+    def begin_look(self) -> int:
+        """Return the number of a look at the database that is about to begin."""
+        self._look += 1
+        return self._look
+
+    def looked(self, look: int, found: Iterable[tuple[str | None, float]]) -> None:
+        """Take over what a look found; ours that it could see are the database's now."""
+        self._loaded = dict(found)
+        self._own = {
+            key: own for key, own in self._own.items() if own.written_at_look is None or own.written_at_look >= look
+        }
 
     def until(self, key: str | None) -> float:
-        """Return until when an event of a key is held; an instant of the past when it is not."""
-        if key is None or not self._keys:
-            return self.app_until
-        return max(self.app_until, self._keys.get(key, -math.inf))
+        """Return until when an event of a key is held, by its own hold or the app's; of the past when it is not."""
+        if not self._loaded and not self._own:
+            return -math.inf
+        return max(self._of(None), self._of(key))
+
+    def _of(self, key: str | None) -> float:
+        own = self._own.get(key)
+        return max(self._loaded.get(key, -math.inf), -math.inf if own is None else own.until)

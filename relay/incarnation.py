@@ -124,6 +124,7 @@ class Incarnation:
             self.working = True
             log.info("relay.started", relay_id=lease.relay_id, lanes=len(lease.lanes), name=self.name)
             await stop.wait()
+            self.working = False
             log.info("relay.stopping", relay_id=lease.relay_id)
             intake.cancel_scope.cancel()
         await relay.shut_down(settings.shutdown_seconds)
@@ -158,7 +159,8 @@ class _Relay:
         scheduler = Scheduler()
         scheduler.block(await load_blocked_sequences(waiting, lease.lanes))
         holds = Holds()
-        holds.replace((hold.key, time.monotonic() + hold.seconds) for hold in await load_holds(waiting))
+        look = holds.begin_look()
+        holds.looked(look, [(hold.key, time.monotonic() + hold.seconds) for hold in await load_holds(waiting)])
         relay = cls(scheduler)
         relay.settler = Settler(
             connection=await connect("outbox-settler"),

@@ -6,7 +6,7 @@ import logging
 import re
 import sys
 import traceback
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any, Literal, TextIO
 
 import orjson
@@ -14,15 +14,17 @@ import structlog
 
 _SECRETS = re.compile(
     r"""
-    (?P<name>access_token|appsecret_proof|client_secret|app_secret|input_token|fb_exchange_token|password)
-    (?P<separator>["']?\s*[=:]\s*["']?)[^\s"'&,}]+
-    | (?P<scheme>Bearer|OAuth)\s+[A-Za-z0-9_\-|.]{8,}
+    (?P<name>access_token|appsecret_proof|client_secret|app_secret|input_token|fb_exchange_token|password|token_keys)
+    (?P<separator>["']?\s*[=:]\s*)(?:"[^"]*"|'[^']*'|[^\s"'&,}]+)
+    | \b(?P<scheme>Bearer|OAuth)\s+[A-Za-z0-9_\-|.+/=~]{8,}
     | \b(?:EAA|IGAA|IGQ)[A-Za-z0-9_\-]{8,}
-    | (?P<dsn>postgres(?:ql)?://[^:/@\s]*):[^@\s]+@
+    | (?P<dsn>postgres(?:ql)?://[^:/@\s]*):\S*@
     | https?://\S+
     """,
-    re.VERBOSE,
+    re.VERBOSE | re.IGNORECASE,
 )
+
+_SECRET_NAMES = re.compile(r"token|secret|password|proof|authorization|caption|media_url|dsn", re.IGNORECASE)
 
 
 def redact(text: str) -> str:
@@ -60,11 +62,26 @@ def configure(
 
 
 def redact_values(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Redact every text in a log event (a structlog processor)."""
+    """Redact a log event, however deep a secret lies in it (a structlog processor)."""
     for name, value in event.items():
-        if isinstance(value, str):
-            event[name] = redact(value)
+        event[name] = _redacted(name, value)
     return event
+
+
+def _redacted(name: str, value: Any) -> Any:
+    match value:
+        case None | bool() | int() | float():
+            return value
+        case _ if _SECRET_NAMES.search(name):
+            return "[redacted]"
+        case str():
+            return redact(value)
+        case Mapping():
+            return {str(inner): _redacted(str(inner), item) for inner, item in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [_redacted("", item) for item in value]
+        case _:
+            return redact(str(value))
 
 
 def _write_traceback(stream: TextIO, exc_info: structlog.typing.ExcInfo) -> None:

@@ -25,7 +25,7 @@ from outbox.errors import DeadlinePassed, EventCancelled, LeaseLost
 from outbox.event import Event, EventId, Lane, RelayId
 from outbox.ledger import Step
 from outbox.log import Cursor
-from outbox.outcome import Outcome, Reason
+from outbox.outcome import Cancelled, Outcome, Reason
 from outbox.settle import Batch, StepRow, Verdict, promote, save_cursor, settle
 from relay.decide import Policy, Rows, decide
 from relay.delivery import Delivery, Park
@@ -105,7 +105,7 @@ class Settler:
         if rows.wait is not None:
             self._pending.batch.waits.append(rows.wait)
             for follower in self.scheduler.waits(delivery):
-                self.settle(follower, Park(Reason.PARKED, math.inf))
+                self.settle(follower, Cancelled() if follower.cancelled else Park(Reason.PARKED, math.inf))
         if rows.tried is not None:
             self._pending.batch.tries.append(rows.tried)
         if rows.hold is not None:
@@ -152,6 +152,7 @@ class Settler:
         for step in pending.steps:
             step.verdict, step.created_at = verdicts[step.row.event.id, step.row.step.position]
             step.written.set()
+        self.holds.written([hold.key or None for hold in pending.batch.holds])
         if pending.settled:
             self.on_durable([delivery.event.id for delivery, _ in pending.settled])
             self._tell(pending)
@@ -169,15 +170,19 @@ class Settler:
             if ended or parked:
                 moved.add(sequence)
         if moved:
-            self.scheduler.unblock(await promote(self.connection, self.relay_id, list(moved)))
+            free = await promote(self.connection, self.relay_id, list(moved))
+            # One that parks with the next statement was not there to be seen.
+            parking = {wait.event.sequence_key for wait in self._pending.batch.waits}
+            self.scheduler.unblock(sequence for sequence in free if sequence not in parking)
             self.on_waiting(0)
 
     def _tell(self, pending: _Pending) -> None:
         """Count and log what is durable now."""
         now = time.monotonic()
-        soonest = min((row.delay_seconds for row in pending.batch.waits), default=None)
-        if soonest is not None:
-            self.on_waiting(soonest)
+        if pending.batch.waits:
+            # Which comes first, the wait's end or a deadline, the database knows.
+            has_deadline = any(wait.event.expires_at is not None for wait in pending.batch.waits)
+            self.on_waiting(0 if has_deadline else min(wait.delay_seconds for wait in pending.batch.waits))
         ended = Tally((row.event.type, row.outcome) for row in pending.batch.receipts)
         for (event_type, outcome), count in ended.items():
             self.metrics.settled.labels(self.metrics.type_label(event_type), outcome).inc(count)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import math
 import time
+from collections import Counter as Tally
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
@@ -16,11 +17,14 @@ from psycopg.rows import TupleRow
 
 from outbox.event import EventId, Lane
 from outbox.outcome import Reason
-from outbox.waiting import load_due, load_holds, load_steps, seconds_to_next_due
+from outbox.waiting import Due, load_due, load_holds, load_steps, seconds_to_next_due
 from relay.delivery import Delivery, Park
 from relay.holds import Holds
 
 _DUE_MAX = 500
+_DUE_OF_A_KEY_MAX = 10
+"""One of a key runs at a time: more of it in hand would only keep those of other keys out."""
+
 _LOOK_SECONDS_MAX = 10.0
 """Waiting rows change by others' hands too, and a notification may be missed."""
 
@@ -46,7 +50,8 @@ class Timers:
     resume: Callable[[Delivery], None]
     _paused: list[tuple[float, int, Delivery]] = field(default_factory=list)
     _order: count[int] = field(default_factory=count)
-    _in_hand: set[EventId] = field(default_factory=set)
+    _in_hand: dict[EventId, str | None] = field(default_factory=dict)
+    _in_hand_of_key: Tally[str] = field(default_factory=Tally)
     _look_at: float = 0
     _sooner: anyio.Event = field(default_factory=anyio.Event)
 
@@ -77,8 +82,18 @@ class Timers:
 
     def settled(self, event_ids: Sequence[EventId]) -> None:
         """Let events go: their waiting rows are gone, or due at another time."""
-        if self._in_hand:
-            self._in_hand.difference_update(event_ids)
+        if not self._in_hand:
+            return
+        made_room = len(self._in_hand) >= _DUE_MAX
+        for event_id in event_ids:
+            key = self._in_hand.pop(event_id, None)
+            if key is not None:
+                self._in_hand_of_key[key] -= 1
+                if not self._in_hand_of_key[key]:
+                    del self._in_hand_of_key[key]
+                    made_room = True
+        if made_room:
+            self.expect(0)
 
     def put_back(self) -> list[tuple[Delivery, float]]:
         """Return what is paused, with the seconds that are left, and forget it."""
@@ -99,29 +114,49 @@ class Timers:
 
     async def _look(self) -> None:
         self._look_at = time.monotonic() + _LOOK_SECONDS_MAX
-        self.holds.replace((hold.key, time.monotonic() + hold.seconds) for hold in await load_holds(self.connection))
+        look = self.holds.begin_look()
+        held = await load_holds(self.connection)
+        self.holds.looked(look, [(hold.key, time.monotonic() + hold.seconds) for hold in held])
         room = _DUE_MAX - len(self._in_hand)
-        due = await load_due(self.connection, self.lanes, in_hand=list(self._in_hand), limit=room) if room > 0 else []
-        steps = await load_steps(self.connection, [each.event.id for each in due]) if due else {}
-        for each in due:
+        if room <= 0:
+            return  # what settles makes room, and has us look again
+        in_hand, busy = list(self._in_hand), self._busy_keys()
+        due = await load_due(self.connection, self.lanes, in_hand=in_hand, busy=busy, limit=room)
+        await self._hand_over([each for each in due if self._take(each)])
+        if len(due) == room:
+            self.expect(0)
+            return
+        in_hand, busy = list(self._in_hand), self._busy_keys()
+        seconds = await seconds_to_next_due(self.connection, self.lanes, in_hand=in_hand, busy=busy)
+        if seconds is not None:
+            self.expect(max(0.001, seconds))
+
+    def _busy_keys(self) -> list[str]:
+        return [key for key, count in self._in_hand_of_key.items() if count >= _DUE_OF_A_KEY_MAX]
+
+    def _take(self, due: Due) -> bool:
+        """Take a due event in hand, unless so many of its key are."""
+        key = due.event.key
+        if key is not None:
+            if self._in_hand_of_key[key] >= _DUE_OF_A_KEY_MAX:
+                return False
+            self._in_hand_of_key[key] += 1
+        self._in_hand[due.event.id] = key
+        return True
+
+    async def _hand_over(self, taken: list[Due]) -> None:
+        steps = await load_steps(self.connection, [due.event.id for due in taken]) if taken else {}
+        for due in taken:
             delivery = Delivery(
-                event=each.event,
-                attempts=each.attempts,
-                deferrals=each.deferrals,
-                reason=each.reason,
+                event=due.event,
+                attempts=due.attempts,
+                deferrals=due.deferrals,
+                reason=due.reason,
                 waiting=True,
-                cancelled=each.cancelled,
-                steps=steps.get(each.event.id, []),
+                cancelled=due.cancelled,
+                steps=steps.get(due.event.id, []),
             )
-            self._in_hand.add(each.event.id)
-            if each.blocked and not (each.cancelled or each.expired):
+            if due.blocked and not (due.cancelled or due.expired):
                 self.park(delivery, Park(Reason.PARKED, math.inf))
             else:
                 self.offer(delivery)
-        if len(due) == room:
-            # More may be due; a look that finds no room waits until some of these have settled.
-            self._look_at = time.monotonic() + (0 if room > 0 else 0.05)
-            return
-        seconds = await seconds_to_next_due(self.connection, self.lanes, in_hand=list(self._in_hand))
-        if seconds is not None:
-            self.expect(max(0.001, seconds))

@@ -9,6 +9,7 @@ take -> cancelled? expired? not yet? -> handler -> outcome
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -143,18 +144,27 @@ class Workers:
         return admit(delivery, now=time.monotonic(), database_now=database_now, holds=self.holds)
 
     async def _handle(self, delivery: Delivery, scope: anyio.CancelScope) -> Outcome:
-        event = delivery.event
         first_call = not delivery.dispatched_at and delivery.reason in (None, Reason.SCHEDULED)
         delivery.dispatched_at = time.monotonic()
         if first_call:
             self.metrics.dispatch_delay.observe(max(0.0, self.clock.now() - _due_at(delivery)))
-        ledger = Ledger(event, self.write_step, delivery.steps, delivery.attempts, delivery.deferrals)
         self._running[delivery] = scope
         try:
+            outcome = await self._call(delivery, scope)
+        finally:
+            del self._running[delivery]
+            if not self._running:
+                self._drained.set()
+        if not isinstance(outcome, str):
+            return outcome
+        return Unknown(outcome, self.unknown_seconds) if delivery.has_open_intent else Retry(outcome)
+
+    async def _call(self, delivery: Delivery, scope: anyio.CancelScope) -> Outcome | str:
+        """Call the handler, and return its outcome or what went wrong with it."""
+        event = delivery.event
+        ledger = Ledger(event, self.write_step, delivery.steps, delivery.attempts, delivery.deferrals)
+        try:
             outcome: object = await self.handlers[event.type](event, ledger)  # others write handlers, not all typed
-            if isinstance(outcome, Outcome):
-                return outcome
-            error = f"the handler returned {type(outcome).__name__}, expected an outcome"
         except LeaseLost:
             raise
         except EventCancelled as cancelled:
@@ -162,19 +172,17 @@ class Workers:
         except DeadlinePassed as passed:
             return Expired(str(passed))
         except anyio.get_cancelled_exc_class():
-            if not scope.cancel_called:
-                raise
-            error = f"the handler took longer than {self.handler_seconds:g} s"
+            if scope.cancel_called:
+                return f"the handler took longer than {self.handler_seconds:g} s"
+            if anyio.current_effective_deadline() == -math.inf:
+                raise  # the relay shuts down, or has lost its lease
+            return "the handler cancelled itself"
         except Exception as raised:  # one event suffers, not the relay
-            error = redact(f"the handler raised {type(raised).__name__}: {raised}")
             log.exception("handler.raised", event_id=event.id, type=event.type)
-        finally:
-            del self._running[delivery]
-            if not self._running:
-                self._drained.set()
-        if delivery.has_open_intent:
-            return Unknown(error, self.unknown_seconds)
-        return Retry(error)
+            return redact(f"the handler raised {type(raised).__name__}: {raised}")
+        if isinstance(outcome, Outcome):
+            return outcome
+        return f"the handler returned {type(outcome).__name__}, expected an outcome"
 
     def _conclude(self, delivery: Delivery, outcome: Outcome | Park) -> None:
         self.scheduler.finished(delivery)

@@ -78,7 +78,7 @@ async def serve(settings: SandboxSettings) -> AsyncIterator[Sandbox]:
         yield Sandbox(url=f"http://{_in_url(settings.host)}:{port}", port=port)
     finally:
         faults.clear(Decision(drop=True, apply=False))
-        with anyio.move_on_after(2 * SHUTDOWN_SECONDS, shield=True):
+        with anyio.CancelScope(shield=True):  # aiohttp bounds it by its shutdown_timeout
             await runner.cleanup()
             await inspector.aclose()
         uploads.clear()

@@ -89,7 +89,7 @@ comment on table outbox.receipts is 'How an event ended. Insert-only, one row an
 comment on column outbox.receipts.event_id is 'The event.';
 comment on column outbox.receipts.outcome is 'published, dead, cancelled or expired.';
 comment on column outbox.receipts.reason is 'Why it is dead, in one word: variant_missing, invalid_payload, unknown_type, attempts_exhausted, ...';
-comment on column outbox.receipts.attempts is 'Tries that failed and were repeated before this end.';
+comment on column outbox.receipts.attempts is 'Tries that failed, the last one included.';
 comment on column outbox.receipts.deferrals is 'Times that the event waited without its being a failure.';
 comment on column outbox.receipts.result is 'What the handler brought back: remote ids, permalink.';
 comment on column outbox.receipts.error is 'One sentence: what went wrong last.';

@@ -20,7 +20,7 @@ from publisher.sandbox.server import serve
 from publisher.sandbox.settings import SandboxSettings
 from publisher.tokens import KeyRing, generate_key
 from tests.crash.nursery import Nursery
-from tests.publisher.stage import VIDEO, serve_files, picture
+from tests.publisher.stage import VIDEO, picture, serve_files
 from tests.sandbox.client import Client
 
 DEADLINE_SECONDS = 30.0

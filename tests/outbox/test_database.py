@@ -1,0 +1,84 @@
+"""A server that will not do is refused in one sentence, without the password."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from outbox import database as connections
+from outbox.errors import DatabaseUnsuitable
+from tests.outbox.store import Store, value
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_connection_is_in_autocommit_and_says_who_it_is(store: Store) -> None:
+    """No transaction of ours is left open, and an administrator sees whose connection it is."""
+    assert store.autocommit
+    assert await value(store, "show application_name") == "outbox-test"
+
+
+async def test_statements_end_after_a_while(store: Store) -> None:
+    """No lock and no snapshot of ours outlives its seconds."""
+    assert await value(store, "show statement_timeout") == "10s"
+    assert await value(store, "show idle_in_transaction_session_timeout") == "10s"
+
+
+async def test_options_of_the_address_are_kept(database: str) -> None:
+    """What the DSN sets, stays set beside our own settings."""
+    dsn = make_conninfo(database, options="-c search_path=social")
+    async with await connections.connect(
+        dsn, application_name="t", settings=connections.LOG_READER_SETTINGS
+    ) as connection:
+        assert await value(connection, "show search_path") == "social"
+        assert await value(connection, "show enable_seqscan") == "off"
+
+
+async def test_a_server_that_does_not_answer_is_named_without_its_password() -> None:
+    """The sentence tells where, not with what."""
+    dsn = "postgresql://relay:sesame@127.0.0.1:1/app"
+    with pytest.raises(
+        DatabaseUnsuitable, match=r"can't connect to PostgreSQL at 127\.0\.0\.1:\d+, database app, role relay: "
+    ) as raised:
+        await connections.connect(dsn, application_name="t")
+    assert "sesame" not in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+async def test_something_that_is_no_address_is_not_repeated() -> None:
+    """A token in the wrong variable is not printed."""
+    with pytest.raises(DatabaseUnsuitable, match="expected an address such as") as raised:
+        await connections.connect("sesame open", application_name="t")
+    assert "sesame" not in str(raised.value)
+
+
+async def test_a_read_only_server_is_refused(database: str) -> None:
+    """A replica, or a primary that takes no writes, is no place for a relay."""
+    with psycopg.connect(database, autocommit=True) as connection:
+        name = sql.Identifier(str(conninfo_to_dict(database)["dbname"]))
+        connection.execute(sql.SQL("alter database {} set default_transaction_read_only = on").format(name))
+    with pytest.raises(DatabaseUnsuitable, match="expected a server that takes writes, found a read-only one"):
+        await connections.connect(database, application_name="t")
+
+
+async def test_a_role_without_grants_is_told_which(store: Store) -> None:
+    """The sentence names what is missing and the role to grant."""
+    await store.execute("set role outbox_emitter")
+    with pytest.raises(
+        DatabaseUnsuitable, match=r"outbox_emitter lacks .*outbox\.receipts \(insert\).*grant outbox_relay"
+    ):
+        await connections.require_suitable(store)
+
+
+async def test_the_relays_role_will_do(store: Store) -> None:
+    """The role that the schema makes has all that is asked for."""
+    await store.execute("set role outbox_relay")
+    await connections.require_suitable(store)
+
+
+async def test_json_survives_the_round_trip(store: Store) -> None:
+    """What was stored comes back equal, non-ASCII included."""
+    await store.execute("select outbox.emit('t', %s)", [psycopg.types.json.Jsonb({"a": [1, None, "ü"]})])
+    assert await value(store, "select payload from outbox.events") == {"a": [1, None, "ü"]}

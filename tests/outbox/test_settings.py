@@ -1,0 +1,92 @@
+"""Settings are refused in one sentence that names the variable and never its value."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from outbox.settings import SettingsError
+from relay.settings import DatabaseSettings, RelaySettings
+
+SECRET = "postgresql://relay:sesame@db.example/app"
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the variables that a test sets."""
+    for name in list(os.environ):
+        if name.upper().startswith("OUTBOX_") and not name.startswith("OUTBOX_TEST_"):
+            monkeypatch.delenv(name)
+
+
+def test_a_dsn_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All else has a default."""
+    monkeypatch.setenv("OUTBOX_DSN", SECRET)
+    settings = RelaySettings.load()
+    assert settings.dsn.get_secret_value() == SECRET
+    assert settings.lease_seconds == 15
+
+
+def test_a_variable_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each setting is its variable's value, in its own type."""
+    monkeypatch.setenv("OUTBOX_DSN", SECRET)
+    monkeypatch.setenv("OUTBOX_LEASE_SECONDS", "2.5")
+    assert RelaySettings.load().lease_seconds == 2.5
+
+
+def test_a_missing_dsn_says_what_is_expected() -> None:
+    """The sentence names the variable and shows what it should hold."""
+    with pytest.raises(SettingsError, match=r"^OUTBOX_DSN is not set: expected a PostgreSQL connection string"):
+        RelaySettings.load()
+
+
+def test_an_unknown_variable_is_refused_with_the_known_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A typing error does not silently leave a default in force."""
+    monkeypatch.setenv("OUTBOX_DSN", SECRET)
+    monkeypatch.setenv("OUTBOX_LEASE_SECOND", "2.5")
+    with pytest.raises(SettingsError, match=r"^OUTBOX_LEASE_SECOND is not a setting: .*OUTBOX_LEASE_SECONDS"):
+        RelaySettings.load()
+
+
+def test_commands_for_people_leave_unknown_variables_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What needs the database's address only reads that."""
+    monkeypatch.setenv("OUTBOX_DSN", SECRET)
+    monkeypatch.setenv("OUTBOX_LEASE_SECOND", "2.5")
+    assert DatabaseSettings.load().dsn.get_secret_value() == SECRET
+
+
+def test_variables_of_the_tests_are_nobodys_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that is set up for tests can run a relay."""
+    monkeypatch.setenv("OUTBOX_DSN", SECRET)
+    monkeypatch.setenv("OUTBOX_TEST_ANYTHING", "1")
+    RelaySettings.load()
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("OUTBOX_LEASE_SECONDS", "0.123456"),
+        ("OUTBOX_LEASE_SECONDS", "se-same"),
+        ("OUTBOX_CONCURRENCY", "0"),
+        ("OUTBOX_METRICS_PORT", "65536"),
+        ("OUTBOX_LOG_FORMAT", "se-same"),
+    ],
+)
+def test_a_value_that_does_not_fit_is_refused_unshown(monkeypatch: pytest.MonkeyPatch, name: str, given: str) -> None:
+    """The sentence begins with the variable; a value in the wrong variable may be a secret."""
+    monkeypatch.setenv("OUTBOX_DSN", SECRET)
+    monkeypatch.setenv(name, given)
+    with pytest.raises(SettingsError, match=rf"^{name}: ") as raised:
+        RelaySettings.load()
+    message = str(raised.value)
+    assert "sesame" not in message
+    assert "se-same" not in message
+    assert "0.123456" not in message
+    assert "\n" not in message
+
+
+def test_the_dsn_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Printing settings prints no password."""
+    monkeypatch.setenv("OUTBOX_DSN", SECRET)
+    assert "sesame" not in repr(RelaySettings.load())

@@ -1,0 +1,136 @@
+"""NOTIFY is a hint: whatever the bell does, what was committed is read, and promptly."""
+
+from __future__ import annotations
+
+from typing import LiteralString
+
+import psycopg
+import pytest
+
+from outbox.outcome import Published
+from relay.doorbell import Rate
+from tests.relay.running import (
+    Script,
+    Store,
+    all_settled,
+    closed,
+    emit,
+    eventually,
+    get,
+    ready,
+    settings,
+    state_is,
+    value,
+    working,
+)
+
+pytestmark = pytest.mark.anyio
+
+IS_MUTED = "select coalesce(bool_or(awake_until > clock_timestamp()), false) from outbox.relays"
+LISTENER: LiteralString = (
+    "select count(pg_terminate_backend(pid)) from pg_stat_activity "
+    "where datname = current_database() and application_name = %s"
+)
+
+
+def judged(counts: list[tuple[float, int]]) -> list[bool]:
+    """Whether the rate is above 50 a second after each count."""
+    rate = Rate(50)
+    found = []
+    for now, number in counts:
+        rate.count(now, number)
+        found.append(rate.high)
+    return found
+
+
+def test_a_rate_is_high_when_the_last_second_was() -> None:
+    """It is judged once the second is over, by its own length."""
+    assert judged([(10.0, 0), (10.5, 60), (11.0, 0), (12.0, 0)]) == [False, False, True, False]
+
+
+def test_a_rate_below_the_threshold_is_not_high() -> None:
+    """A long pause does not make few events many."""
+    assert judged([(10.0, 49), (11.0, 60), (13.0, 0)]) == [False, False, False]
+
+
+async def test_a_ring_is_heard_at_once(database: str, store: Store, script: Script) -> None:
+    """Nothing waits for the poll, a minute away."""
+    async with working(settings(database), script) as url:
+        await state_is(store, await emit(store, "a"), "published", seconds=2)
+        assert "outbox_rings_total 1.0" in (await get(f"{url}/metrics"))[1]
+
+
+async def test_what_does_not_ring_is_polled(database: str, store: Store, script: Script) -> None:
+    """A prepared transaction has no bell, and is delivered all the same."""
+    async with working(settings(database, poll_seconds=0.2), script):
+        async with store.transaction():
+            await store.execute("set local outbox.ring = 'off'")
+            event_id = await emit(store, "a")
+        await state_is(store, event_id, "published", seconds=2)
+
+
+async def test_under_load_the_bell_is_muted_and_rings_again_afterwards(
+    database: str, store: Store, script: Script
+) -> None:
+    """A transaction that saw the muted bell, and ends after it rings again, is still read promptly."""
+    async with working(settings(database, mute_rings_per_second=20), script) as url:
+        emitted = 0
+        while not await value(store, IS_MUTED):
+            await emit(store, "a")
+            emitted += 1
+            assert emitted < 20_000
+        assert "outbox_bell_muted 1.0" in (await get(f"{url}/metrics"))[1]
+        await all_settled(store, emitted)
+        rings = await rung(url)
+        for _ in range(10):
+            await emit(store, "a")
+        async with await psycopg.AsyncConnection.connect(database) as late:  # saw the muted bell, and takes its time
+            await late.execute("select outbox.emit('t', '{\"name\": \"late\"}')")
+            await all_settled(store, emitted + 10)
+            assert await rung(url) == rings  # none of the eleven rang
+
+            async def rings_again() -> bool:
+                return not await value(store, IS_MUTED)
+
+            await eventually(rings_again)
+            await late.commit()
+        await all_settled(store, emitted + 11, seconds=2)
+        assert await rung(url) == rings
+        await state_is(store, await emit(store, "b"), "published", seconds=2)
+        assert await rung(url) > rings
+    assert script.calls.count("late") == 1
+
+
+async def rung(url: str) -> float:
+    """How many notifications the relay has received."""
+    _, text = await get(f"{url}/metrics")
+    [line] = [line for line in text.splitlines() if line.startswith("outbox_rings_total ")]
+    return float(line.split()[1])
+
+
+async def test_a_listener_that_is_killed_comes_back_and_meanwhile_polls(
+    database: str, store: Store, script: Script
+) -> None:
+    """Nothing else of the relay suffers, and nothing waits for the poll of a minute."""
+    script.acts["a"] = [Published()]
+    async with working(settings(database, poll_unlistened_seconds=0.05), script) as url:
+        for _ in range(3):
+            assert await value(store, LISTENER, ["outbox-listener"]) == 1
+            await state_is(store, await emit(store, "a"), "published", seconds=2)
+            await eventually(lambda: ready(url))
+        await state_is(store, await emit(store, "a"), "published", seconds=2)
+        assert await value(store, "select count(*) from outbox.relays") == 1
+
+
+async def test_without_a_listener_it_polls(database: str, store: Store, script: Script) -> None:
+    """Where LISTEN is not to be had, as behind a transaction pooler, events are found by looking."""
+    async with working(settings(database, poll_unlistened_seconds=0.05), script) as url, closed(database):
+        assert await value(store, LISTENER, ["outbox-listener"]) == 1
+        await eventually(lambda: polling(url))
+        for _ in range(3):
+            await state_is(store, await emit(store, "a"), "published", seconds=2)
+
+
+async def polling(url: str) -> bool:
+    """Whether the relay says that it polls."""
+    return '"polling"' in (await get(f"{url}/readyz"))[1]

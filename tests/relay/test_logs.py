@@ -1,0 +1,111 @@
+"""No secret leaves the process in a log."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+
+from relay import logs
+
+SECRET = "EAAsesame0123456789"
+
+
+@pytest.fixture
+def stderr(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
+    """What the relay writes to stderr, in JSON."""
+    written = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", written)
+    before = structlog.get_config()
+    logs.configure("json", "info")
+    yield written
+    structlog.configure(**before)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"?access_token={SECRET}",
+        f'{{"access_token": "{SECRET}"}}',
+        f"'access_token': '{SECRET}'",
+        f"ACCESS_TOKEN={SECRET}",
+        "appsecret_proof=sesame0123456789abcdef",
+        "client_secret=sesame0123456789",
+        "password=sesame host=db",
+        "password='open sesame' host=db",
+        "postgresql://relay:sesame@db/app",
+        "Authorization: Bearer sesame0123456789",
+        "authorization: bearer sesame0123456789",
+        "Bearer sesame+0123456789/sesame",
+        "OAuth sesame0123456789",
+        f"token {SECRET} was revoked",
+        "IGAAsesame0123456789",
+        "https://media.example/sesame.jpg?signature=1",
+        "HTTPS://media.example/sesame.jpg",
+    ],
+)
+def test_what_may_be_a_secret_is_struck_out(text: str) -> None:
+    """Tokens, proofs, passwords and media URLs, however they are written."""
+    assert "sesame" not in logs.redact(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "gave up after 3 attempts: no answer",
+        "event 17 of instagram:17841400000000000 expired",
+        "can't connect to PostgreSQL at db:5432/app: connection refused",
+    ],
+)
+def test_what_is_no_secret_stays(text: str) -> None:
+    """Redaction leaves people something to read."""
+    assert logs.redact(text) == text
+
+
+def test_what_stands_beside_a_secret_stays() -> None:
+    """The name and the place are told."""
+    assert logs.redact("postgresql://relay:sesame@db/app is down") == "postgresql://relay:[redacted]@db/app is down"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"error": f"access_token={SECRET}"},
+        {"context": {"request": f"access_token={SECRET}"}},
+        {"context": [f"access_token={SECRET}"]},
+        {"context": {"access_token": "sesame"}},
+        {"error": RuntimeError(f"access_token={SECRET}")},
+    ],
+    ids=["text", "nested", "list", "by-name", "exception"],
+)
+def test_no_value_of_a_log_event_shows_a_secret(stderr: io.StringIO, values: dict[str, Any]) -> None:
+    """Wherever in the event it is."""
+    structlog.get_logger().warning("event.settled", **values)
+    line = stderr.getvalue()
+    assert json.loads(line)["event"] == "event.settled"
+    assert "sesame" not in line
+
+
+def test_no_traceback_shows_a_secret(stderr: io.StringIO) -> None:
+    """An exception's message is written by others."""
+    try:
+        raise RuntimeError(f"GET https://graph.example/?access_token={SECRET}")
+    except RuntimeError:
+        structlog.get_logger().exception("handler.raised")
+    assert "RuntimeError" in stderr.getvalue()
+    assert "sesame" not in stderr.getvalue()
+
+
+def test_a_line_is_one_json_object(stderr: io.StringIO) -> None:
+    """With its level and an instant, for machines; below the level nothing is written."""
+    structlog.get_logger().debug("event.settled")
+    structlog.get_logger().info("event.settled", event_id=7, error="two\nlines")
+    [line] = stderr.getvalue().splitlines()
+    found = json.loads(line)
+    assert (found["level"], found["event_id"], found["error"]) == ("info", 7, "two\nlines")
+    assert found["timestamp"].endswith("Z")
