@@ -1,14 +1,20 @@
-"""What all our settings have in common: read once, from the environment, and refused in one sentence."""
+"""What all settings have in common: read once, from the environment, and refused in one sentence."""
 
 from __future__ import annotations
 
 import os
-from typing import Self
+from typing import Any, Self, TypeVar
 
+import pydantic_settings
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from outbox.errors import OutboxError
+
+_Settings = TypeVar("_Settings", bound=BaseSettings)
+
+_TESTS_PREFIX = "OUTBOX_TEST_"
+"""Variables of the test suite: no settings of ours."""
 
 
 class SettingsError(OutboxError):
@@ -22,38 +28,56 @@ class Settings(BaseSettings):
 
     @classmethod
     def load(cls) -> Self:
-        """Read the settings from the environment.
+        """Read the settings from the environment. Raises SettingsError."""
+        return load(cls)
 
-        Raises:
-            SettingsError: A variable with our prefix that we don't know, or a value that doesn't fit; one sentence
-                with the variable's name, never with its value.
-        """
-        cls._refuse_unknown()
-        try:
-            return cls()
-        except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            name = cls._variable(str(first["loc"][0])) if first["loc"] else cls.__name__
-            if first["type"] == "missing":
-                raise SettingsError(f"{name} is not set: {cls._purpose(str(first['loc'][0]))}") from None
-            message = first["msg"].removeprefix("Value error, ")
-            raise SettingsError(f"{name}: {message[0].lower()}{message[1:]}") from None
 
-    @classmethod
-    def _refuse_unknown(cls) -> None:
-        prefix = cls.model_config["env_prefix"].upper()
-        known = {cls._variable(name) for name in cls.model_fields}
-        for name in sorted(os.environ):
-            if name.startswith(prefix) and name not in known and not name.startswith("OUTBOX_TEST_"):
-                raise SettingsError(f"{name} is not a setting: expected one of {', '.join(sorted(known))}")
+def load(settings: type[_Settings], **given: Any) -> _Settings:
+    """Read settings from the environment; what is given goes before it.
 
-    @classmethod
-    def _variable(cls, field: str) -> str:
-        info = cls.model_fields.get(field)
-        alias = info.validation_alias if info is not None else None
-        return alias if isinstance(alias, str) else f"{cls.model_config['env_prefix']}{field}".upper()
+    Raises:
+        SettingsError: A variable with their prefix that they don't know, or a value that doesn't fit; one sentence
+            with the variable's name, never with its value.
+    """
+    if settings.model_config.get("extra") == "forbid":
+        refuse_unknown(settings)
+    try:
+        return settings(**given)
+    except ValidationError as error:
+        raise SettingsError(_sentence(settings, error)) from None
+    except pydantic_settings.SettingsError as error:
+        raise SettingsError(f"expected JSON such as [1, 15] in a setting, found: {error}") from None
 
-    @classmethod
-    def _purpose(cls, field: str) -> str:
-        info = cls.model_fields.get(field)
-        return info.description if info is not None and info.description else "it has no default"
+
+def refuse_unknown(settings: type[BaseSettings]) -> None:
+    """Refuse variables with the prefix of these settings that they don't know.
+
+    Raises:
+        SettingsError: There is one.
+    """
+    known = {variable(settings, field) for field in settings.model_fields}
+    prefix = settings.model_config["env_prefix"].upper()
+    for name in sorted(os.environ):
+        if name.upper().startswith(prefix) and name.upper() not in known and not name.startswith(_TESTS_PREFIX):
+            raise SettingsError(f"{name} is not a setting: expected one of {', '.join(sorted(known))}")
+
+
+def variable(settings: type[BaseSettings], field: str) -> str:
+    """Return the environment variable of a field."""
+    info = settings.model_fields.get(field)
+    if info is None:
+        return field.upper()  # pydantic names a field with an alias by that
+    alias = info.validation_alias
+    return (alias if isinstance(alias, str) else f"{settings.model_config['env_prefix']}{field}").upper()
+
+
+def _sentence(settings: type[BaseSettings], error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    if not first["loc"]:
+        return f"{settings.__name__}: {first['msg']}"
+    field = str(first["loc"][0])
+    name = variable(settings, field)
+    if first["type"] == "missing":
+        return f"{name} is not set: {settings.model_fields[field].description}"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{name}: {message[:1].lower()}{message[1:]}"

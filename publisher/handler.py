@@ -20,7 +20,7 @@ from outbox.event import Event, JsonObject
 from outbox.handler import Handler, Runtime
 from outbox.ledger import Ledger
 from outbox.outcome import Dead, Defer, Hold, Outcome, Published, Reason, Retry, Unknown
-from publisher.errors import SettingsUnsuitable, TokenUnreadable
+from publisher.errors import TokenUnreadable
 from publisher.facebook import PhotoStory, VideoStory
 from publisher.graph import GraphClient, open_graph
 from publisher.instagram import InstagramStory
@@ -55,13 +55,10 @@ async def open_handler(runtime: Runtime) -> AsyncIterator[Handler]:
     """Open the handler with the settings of the environment.
 
     Raises:
-        SettingsUnsuitable: A setting is missing or wrong.
+        SettingsError: A setting is unknown or does not fit.
+        SettingsUnsuitable: The keys for tokens are missing or wrong.
     """
-    try:
-        settings = PublisherSettings()
-    except ValidationError as error:
-        raise SettingsUnsuitable(_sentence("the publisher's settings", error)) from None
-    async with open_handler_with(runtime, settings) as handler:
+    async with open_handler_with(runtime, PublisherSettings.load()) as handler:
         yield handler
 
 

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
+
+from outbox.settings import Settings
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
@@ -20,12 +22,10 @@ class ProofForm(StrEnum):
     TIMED = "timed"
 
 
-class PublisherSettings(BaseSettings):
+class PublisherSettings(Settings):
     """Each field is an environment variable, `PUBLISHER_GRAPH_URL` for one; two have names of their own."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="PUBLISHER_", extra="forbid", frozen=True, validate_by_name=True, hide_input_in_errors=True
-    )
+    model_config = SettingsConfigDict(env_prefix="PUBLISHER_", validate_by_name=True)
 
     graph_url: str = Field(
         default="https://graph.facebook.com", pattern=r"^https?://[^/?#]+$", description="Scheme and host, no path."

@@ -26,6 +26,7 @@ from outbox.handler import Handler, HandlerFactory, Runtime
 from relay import health
 from relay.health import Readiness
 from relay.incarnation import Incarnation
+from relay.installation import require_sole_owner
 from relay.metrics import RelayMetrics
 from relay.settings import RelaySettings
 from schema.migrate import require_current
@@ -74,6 +75,7 @@ async def serve(
     Raises:
         OutboxError: It can't start; one sentence.
     """
+    require_sole_owner()
     factories = installed_factories() if factories is None else factories
     dsn = settings.dsn.get_secret_value()
     async with AsyncExitStack() as stack:

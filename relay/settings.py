@@ -13,15 +13,12 @@ from outbox.settings import Settings
 class DatabaseSettings(Settings):
     """Where the database is: all that the commands for people need."""
 
+    # The variables that it does not know are for `RelaySettings`, which refuses what neither knows.
     model_config = SettingsConfigDict(env_prefix="OUTBOX_", extra="ignore")
 
     dsn: SecretStr = Field(
         description="expected a PostgreSQL connection string such as postgresql://user@host/database"
     )
-
-    @classmethod
-    def _refuse_unknown(cls) -> None:
-        """Leave that to `RelaySettings`, which knows all variables."""
 
 
 class RelaySettings(Settings):

@@ -8,7 +8,6 @@ events.py            emit, events, show
 interventions.py     replay, cancel, release
 accounts.py          accounts add, list, generate-key
 arguments.py         from texts to instants, payloads and headers
-environment.py       settings of other packages, refused in one sentence
 connection.py        a connection for one command, to a database that will do
 printing.py          data to stdout, words to stderr, no secret to either
 sentences.py         from an error to one sentence

@@ -47,9 +47,8 @@ def add(
     from publisher.settings import PublisherSettings  # noqa: PLC0415
     from publisher.tokens import open_key_ring  # noqa: PLC0415
     from relay.cli.connection import run_with_database  # noqa: PLC0415
-    from relay.cli.environment import load  # noqa: PLC0415
 
-    keys = open_key_ring(load(PublisherSettings))
+    keys = open_key_ring(PublisherSettings.load())
     token = SecretStr(_read_token(token_file))
 
     async def work(connection: AsyncConnection[TupleRow]) -> tuple[ListedAccount, int]:

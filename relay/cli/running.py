@@ -22,10 +22,10 @@ def relay() -> None:
     """
     import anyio  # noqa: PLC0415 (help needs none of it)
 
+    from outbox.settings import refuse_unknown  # noqa: PLC0415
     from publisher.settings import PublisherSettings  # noqa: PLC0415
     from relay import app, logs  # noqa: PLC0415
     from relay.cli.connection import address  # noqa: PLC0415
-    from relay.cli.environment import refuse_unknown  # noqa: PLC0415
     from relay.settings import RelaySettings  # noqa: PLC0415
 
     chosen = RelaySettings.load()
@@ -48,8 +48,8 @@ def sandbox(
     """
     import anyio  # noqa: PLC0415 (help needs none of it)
 
+    from outbox.settings import load  # noqa: PLC0415
     from publisher.sandbox.settings import SandboxSettings  # noqa: PLC0415
-    from relay.cli.environment import load  # noqa: PLC0415
 
     given = {name: value for name, value in (("port", port), ("host", host)) if value is not None}
     anyio.run(_serve_sandbox, load(SandboxSettings, **given), as_json)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import psycopg
-import pydantic_settings
 from psycopg import errors
 
 from outbox.errors import OutboxError
@@ -23,8 +22,6 @@ def sentence_of(error: BaseException) -> str:
             return _one_line(str(error)) or type(error).__name__
         case psycopg.Error():
             return _of_database(error)
-        case pydantic_settings.SettingsError():
-            return f"expected JSON such as [1, 15] in a setting, found: {_foreign(error)}"
         case _:
             return f"unexpected {type(error).__name__}: {_foreign(error) or 'no message'}; {UNEXPECTED}"
 

@@ -12,6 +12,7 @@ from psycopg import AsyncConnection
 from pydantic import SecretStr, ValidationError
 
 from outbox.handler import Runtime
+from outbox.settings import SettingsError
 from publisher.accounts import add_account, list_accounts
 from publisher.errors import AccountInvalid, SettingsUnsuitable, TokenUnreadable
 from publisher.handler import open_handler
@@ -106,10 +107,10 @@ async def test_the_factory_refuses_wrong_settings_in_one_sentence(
 ) -> None:
     """Without the value, which may be a secret."""
     monkeypatch.setenv("PUBLISHER_READ_SECONDS", "soonish")
-    with pytest.raises(SettingsUnsuitable) as caught:
+    with pytest.raises(SettingsError) as caught:
         async with open_handler(Runtime(stage.connections, CollectorRegistry())):
             pass
-    assert "read_seconds" in str(caught.value)
+    assert "PUBLISHER_READ_SECONDS" in str(caught.value)
     assert "soonish" not in str(caught.value)
 
 
