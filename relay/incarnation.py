@@ -49,6 +49,8 @@ from relay.worker import Workers
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
+_IDLE_SAVE_SECONDS = 60.0
+
 
 @dataclass(slots=True)
 class Incarnation:
@@ -236,13 +238,15 @@ class _Relay:
 
     async def save_cursors(self, every_seconds: float) -> None:
         """Save what moved, every few seconds: with every batch, 64 rows would be the hottest of the database."""
-        saved = self.reader.low_waters()
+        saved_count, saved_at = 0, time.monotonic()
         while True:
             await anyio.sleep(every_seconds)
-            for lanes, cursor in self.reader.low_waters():
-                if (lanes, cursor) not in saved:
+            # Windows move on by themselves; without events there is little to gain by saving them.
+            moved = self.settler.settled_count != saved_count
+            if moved or time.monotonic() - saved_at > _IDLE_SAVE_SECONDS:
+                saved_count, saved_at = self.settler.settled_count, time.monotonic()
+                for lanes, cursor in self.reader.low_waters():
                     await self.settler.save_cursor(lanes, cursor)
-            saved = self.reader.low_waters()
 
     async def shut_down(self, seconds: float) -> None:
         """Let handlers finish, put back what is paused in memory, write everything, save the cursors."""

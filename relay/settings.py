@@ -46,7 +46,7 @@ class RelaySettings(Settings):
     poll_seconds: float = Field(5, ge=0.05, le=60, description="a look at the log without the bell")
     poll_unlistened_seconds: float = Field(0.25, ge=0.01, le=60, description="the same while LISTEN is not connected")
     cursor_seconds: float = Field(5, ge=0.1, le=60, description="how often cursors are saved")
-    gauge_seconds: float = Field(10, ge=0.5, le=300, description="how often gauges are read from the database")
+    gauge_seconds: float = Field(15, ge=0.5, le=300, description="how often gauges are read from the database")
     shutdown_seconds: float = Field(20, ge=0, le=600, description="what handlers get to finish in at a shutdown")
     handler_seconds: float = Field(120, gt=0, le=3600, description="a handler that takes longer is ended")
 

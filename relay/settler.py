@@ -69,6 +69,7 @@ class Settler:
         on_durable: Called with the ids of events that have a receipt or a waiting row now.
         on_waiting: Called with the seconds until a new waiting row is due.
         renew_lease: Renews the lease at once, for a call that it would not outlive.
+        settled_count: How many events it has settled.
     """
 
     connection: AsyncConnection[TupleRow]
@@ -80,6 +81,7 @@ class Settler:
     on_durable: Callable[[Sequence[EventId]], None]
     on_waiting: Callable[[float], None]
     renew_lease: Callable[[], Awaitable[object]]
+    settled_count: int = 0
     _pending: _Pending = field(default_factory=_Pending)
     _work: anyio.Event = field(default_factory=anyio.Event)
     _writing: anyio.Lock = field(default_factory=anyio.Lock)
@@ -155,6 +157,7 @@ class Settler:
         self.holds.written([hold.key or None for hold in pending.batch.holds])
         if pending.settled:
             self.on_durable([delivery.event.id for delivery, _ in pending.settled])
+            self.settled_count += len(pending.settled)
             self._tell(pending)
             await self._move_sequences(pending)
 
