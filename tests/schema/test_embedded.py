@@ -31,7 +31,9 @@ with EmbeddedPostgres.start(settings={"fsync": "off"}) as server:
     sys.stdin.readline()
 """
 # The same, and nothing is left that would end the server with its parent.
-START_UNWATCHED: Final = START.replace("    sys.stdin", "    server._watcher.kill()\n    sys.stdin")
+START_UNWATCHED: Final = START.replace(
+    "    print(", "    server._watcher.kill()\n    server._watcher.wait()\n    print("
+)
 # Survives a Ctrl-C and uses the server afterwards.
 START_AND_SURVIVE: Final = """
 import signal, sys
