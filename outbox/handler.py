@@ -10,6 +10,7 @@ where the name is the event type and the value a `HandlerFactory`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -38,10 +39,12 @@ class Runtime:
     Attributes:
         connections: Autocommit connections to the primary, as the relay's role.
         registry: Where the handler's own metrics go.
+        lease_seconds: The longest that an irreversible call may take, with the writing of its intent.
     """
 
     connections: AsyncConnectionPool[AsyncConnection[TupleRow]]
     registry: CollectorRegistry
+    lease_seconds: float = math.inf
 
 
 HandlerFactory = Callable[[Runtime], AbstractAsyncContextManager[Handler]]

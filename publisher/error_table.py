@@ -179,6 +179,6 @@ PAGE = (
 PERMISSION = Row(None, None, TOKEN, "permission missing (200 to 299)", "guide", definite=True)
 UNLISTED = Row(None, None, RETRY, "an error that the table does not know", "this project")
 SILENCE = Row(None, None, RETRY, "no definite answer: time-out, reset, 5xx, HTML", "postiz-app#1813")
-NOT_SENT = Row(None, None, RETRY, "no connection: nothing was sent", "this project", definite=True)
+NOT_SENT = Row(None, None, RETRY, "nothing was sent", "this project", definite=True)
 
 TABLE = GENERAL + INSTAGRAM + PAGE

@@ -68,7 +68,7 @@ class NoAnswer(PublisherError):
 
 
 class NotSent(NoAnswer):
-    """The connection could not be made: nothing was sent, nothing went through."""
+    """The connection could not be made, or the call came too late to be made: nothing went through."""
 
 
 def redacted(message: str) -> str:

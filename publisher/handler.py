@@ -20,7 +20,7 @@ from outbox.event import Event, JsonObject
 from outbox.handler import Handler, Runtime
 from outbox.ledger import Ledger
 from outbox.outcome import Dead, Defer, Hold, Outcome, Published, Reason, Retry, Unknown
-from publisher.errors import TokenUnreadable
+from publisher.errors import SettingsUnsuitable, TokenUnreadable
 from publisher.facebook import PhotoStory, VideoStory
 from publisher.graph import GraphClient, open_graph
 from publisher.instagram import InstagramStory
@@ -65,6 +65,12 @@ async def open_handler(runtime: Runtime) -> AsyncIterator[Handler]:
 @asynccontextmanager
 async def open_handler_with(runtime: Runtime, settings: PublisherSettings) -> AsyncIterator[Handler]:
     """Open the handler with given settings. Raises SettingsUnsuitable."""
+    call_seconds = settings.intent_seconds + settings.publish_seconds
+    if call_seconds >= runtime.lease_seconds:
+        raise SettingsUnsuitable(
+            f"expected a lease that outlives PUBLISHER_INTENT_SECONDS + PUBLISHER_PUBLISH_SECONDS, {call_seconds:g} s, "
+            f"found {runtime.lease_seconds:g} s: raise OUTBOX_LEASE_SECONDS, or lower those"
+        )
     keys = open_key_ring(settings)
     metrics = PublisherMetrics(runtime.registry)
     try:

@@ -6,6 +6,7 @@ returning, never by holding a worker or a connection.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,7 +18,7 @@ from outbox.event import JsonObject
 from outbox.ledger import Ledger, Step
 from outbox.outcome import Dead, Defer, Outcome, Published, Reason, Retry, Unknown
 from publisher.error_table import NOT_SENT, UNLISTED, Reaction
-from publisher.errors import GraphError, NoAnswer, PublisherError, redacted
+from publisher.errors import GraphError, NoAnswer, NotSent, PublisherError, redacted
 from publisher.limits import Failure, growing, outcome_of, read_outcome_of
 from publisher.metrics import PublisherMetrics
 from publisher.reactions import classify, classify_status
@@ -123,13 +124,17 @@ class Saga:
     async def _publish(self, handle: str) -> Outcome:
         """Write the intent, call, write what came of it."""
         live_before = await self.story.live_ids()
+        asked_at = time.monotonic()
         intent = await self.ledger.intent(
             PUBLISH,
             fingerprint=self.story.fingerprint,
             detail={"handle": handle, "media_type": self.story.media_type.value, "live_before": live_before},
-            call_seconds=self.settings.publish_seconds,
+            call_seconds=self.settings.intent_seconds + self.settings.publish_seconds,
         )
         try:
+            if time.monotonic() - asked_at > self.settings.intent_seconds:
+                # This process stood still: the lease that was proven may end before the call, and others may look.
+                raise NotSent(f"expected to call within {self.settings.intent_seconds:g} s of the intent, was later")
             remote_id = await self.story.publish(handle)
         except (GraphError, NoAnswer) as error:
             return await self._failed(intent, error)

@@ -40,6 +40,10 @@ class PublisherSettings(Settings):
         default=8, description="How long an irreversible call may take; an intent needs a lease that outlives it."
     )
 
+    intent_seconds: Seconds = Field(
+        default=1, description="How long writing an intent may take; when it takes longer the call is not made."
+    )
+
     token_keys: SecretStr | None = Field(
         default=None, description="Fernet keys, comma separated: the first encrypts, all decrypt."
     )

@@ -4,7 +4,7 @@
                refused                         failed, expired, too old: another one is made
     publish    intent -> call -> done          it is live
                               -> refused       verified "answer": a definite refusal
-                                               verified "not_sent": there was no connection
+                                               verified "not_sent": no connection, or too late
                                                verified "absent": looked twice, it is not there
     reconcile  done                            evidence: the call's unclear answer (look 0), then each look
 

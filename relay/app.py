@@ -91,7 +91,7 @@ async def serve(
         pool = await stack.enter_async_context(
             database.open_pool(dsn, application_name="outbox-handlers", size_max=settings.pool_size_max)
         )
-        runtime = Runtime(pool, registry)
+        runtime = Runtime(pool, registry, settings.lease_seconds)
         handlers = {
             event_type: await stack.enter_async_context(factory(runtime)) for event_type, factory in factories.items()
         }

@@ -69,6 +69,14 @@ class Nursery:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
 
+    def stop(self, pid: int) -> None:
+        """Have a relay stand still."""
+        os.kill(pid, signal.SIGSTOP)
+
+    def resume(self, pid: int) -> None:
+        """Have a relay that stands still go on, as if nothing had happened."""
+        os.kill(pid, signal.SIGCONT)
+
     def kill_all(self) -> None:
         """End all relays that were started here."""
         for pid in list(self._alive):

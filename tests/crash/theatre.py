@@ -77,7 +77,7 @@ class Theatre:
 
     async def unblock(self) -> None:
         """Let writes through again."""
-        await self.connection.execute("truncate public.blocked")
+        await self.connection.execute("delete from public.blocked")
         await self.connection.execute("select pg_advisory_unlock(42)")
 
     async def blocked_backend(self) -> int:
@@ -91,6 +91,14 @@ class Theatre:
             lambda: self.rows("select outcome from outbox.receipts where event_id = %s", self.event_id)
         )
         return str(rows[0][0])
+
+    async def retired(self) -> None:
+        """Wait until a relay has been retired by another one."""
+        await self.until(lambda: self.rows("select id from outbox.relays where retired_at is not null"))
+
+    async def incarnations(self, count: int) -> None:
+        """Wait until relays have joined so many times."""
+        await self.until(lambda: self.rows("select max(id) from outbox.relays having max(id) >= %s", count))
 
     async def trail(self) -> list[tuple[str, str]]:
         """Return the steps so far, as (name, state)."""
@@ -172,6 +180,7 @@ def environment(dsn: str, graph_url: str, key: str) -> dict[str, str]:
         "PUBLISHER_VIDEO_POLL_SECONDS": "[0.02, 0.05]",
         "PUBLISHER_REFUSED_WAIT_SECONDS": "[0.02, 0.05]",
         "PUBLISHER_PUBLISH_SECONDS": "1",
+        "PUBLISHER_INTENT_SECONDS": "0.5",
         "PUBLISHER_RECONCILE_SECONDS": "0.5",
         "PUBLISHER_RECONCILE_SECONDS_MAX": "0.5",
     }

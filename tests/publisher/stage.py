@@ -255,6 +255,7 @@ def quick(**changes: Any) -> PublisherSettings:
         "read_seconds": 2,
         "create_seconds": 2,
         "publish_seconds": 1,
+        "intent_seconds": 0.5,
         "reconcile_seconds": 0.15,
         "reconcile_seconds_max": 0.3,
         "variant_retry_delay_seconds": 0.01,

@@ -335,6 +335,24 @@ async def test_a_call_that_was_never_sent_is_tried_again_without_looking(stage: 
     assert await stage.live_count() == 1
 
 
+async def test_a_call_whose_intent_took_too_long_is_not_made(stage: Stage) -> None:
+    """The process may have stood still while its lease ran out and others took over: it begins anew."""
+    await stage.execute(
+        "create function public.stall() returns trigger language plpgsql as $$ begin"
+        " if new.state = 'intent' and not exists (select from outbox.steps where state = 'intent') then"
+        " perform pg_sleep(0.7); end if; return new; end $$"
+    )
+    await stage.execute(
+        "create trigger stall before insert on outbox.steps for each row execute function public.stall()"
+    )
+    event = await stage.approve("instagram image")
+    play = await stage.play(event)
+    assert [type(outcome) for outcome in play.outcomes] == [Retry, Published]
+    trail = await stage.trail(event)
+    assert trail == ["container done", "publish intent", "publish refused", "publish intent", "publish done"]
+    assert await stage.live_count() == 1
+
+
 async def test_calls_that_vanish_again_and_again_end_as_dead(stage: Stage) -> None:
     """A bounded number of calls is made, each verified absent before the next."""
     await stage.graph.fault("publish_container", "drop", times=None)

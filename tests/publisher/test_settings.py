@@ -15,7 +15,7 @@ from outbox.handler import Runtime
 from outbox.settings import SettingsError
 from publisher.accounts import add_account, list_accounts
 from publisher.errors import AccountInvalid, SettingsUnsuitable, TokenUnreadable
-from publisher.handler import open_handler
+from publisher.handler import open_handler, open_handler_with
 from publisher.settings import PublisherSettings
 from publisher.tokens import KeyRing, generate_key, open_key_ring
 from tests.publisher.stage import Stage
@@ -99,6 +99,13 @@ async def test_the_factory_refuses_to_open_without_keys(stage: Stage) -> None:
     """One sentence at start, not a hold for every account."""
     with pytest.raises(SettingsUnsuitable, match="PUBLISHER_TOKEN_KEYS"):
         async with open_handler(Runtime(stage.connections, CollectorRegistry())):
+            pass
+
+
+async def test_the_factory_refuses_a_call_that_no_lease_would_outlive(stage: Stage) -> None:
+    """Said at the start, with the settings to change; not found out at every intent."""
+    with pytest.raises(SettingsUnsuitable, match="raise OUTBOX_LEASE_SECONDS"):
+        async with open_handler_with(Runtime(stage.connections, CollectorRegistry(), 1.5), stage.settings):
             pass
 
 
