@@ -8,5 +8,6 @@ ledger.py               a handler's side of its steps: intents before irreversib
 handler.py              what delivers events of one type
 operations.py           a person's side: find, replay, cancel, release
 life.py                 a person's side: all that ever happened to an event
+holds.py                a person's side: what pauses, and until when
 database.py             connections, and whether a server will do
 """
