@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from relay.cli import accounts, events, holding, interventions, migrating, running
+from relay.cli import accounts, events, holding, interventions, migrating, ownership, running
 
 
 @dataclass(slots=True)
@@ -42,6 +42,8 @@ def build() -> Any:
     app.command("hold")(holding.hold)
     app.command("holds")(holding.holds)
     app.command("release")(interventions.release)
+    app.command("relays")(ownership.relays)
+    app.command("lanes")(ownership.lanes)
     group = typer.Typer(name="accounts", help="The publishing accounts and their tokens.", no_args_is_help=True)
     group.command("add")(accounts.add)
     group.command("list")(accounts.list_all)
