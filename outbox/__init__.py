@@ -10,5 +10,6 @@ operations.py           a person's side: find, replay, cancel, release
 life.py                 a person's side: all that ever happened to an event
 holds.py                a person's side: what pauses, and until when
 ownership.py            a person's side: relays, lanes, and how far each has come
+prune.py                deletes what ended long ago
 database.py             connections, and whether a server will do
 """

@@ -8,6 +8,7 @@ events.py            emit, events, show
 interventions.py     replay, cancel, release
 holding.py           hold, holds
 ownership.py         relays, lanes
+pruning.py           prune
 accounts.py          accounts add, list, generate-key
 arguments.py         from texts to instants, payloads and headers
 connection.py        a connection for one command, to a database that will do

@@ -14,7 +14,7 @@ from relay.cli import BAD_USAGE
 from tests.cli.calling import PROGRAM, Outbox, run
 
 COMMANDS = ["migrate", "relay", "sandbox", "demo", "settings", "emit", "events", "show", "replay", "cancel", "release"]
-COMMANDS += ["hold", "holds", "relays", "lanes"]
+COMMANDS += ["hold", "holds", "relays", "lanes", "prune"]
 HEAVY = ["aiohttp", "psycopg", "publisher.sandbox.server", "relay.app", "relay.demo", "uvloop"]
 
 
@@ -89,6 +89,8 @@ def test_no_command_is_bad_usage_with_help(unset: Outbox, arguments: list[str]) 
         ("hold k --for 2h --until +2h --reason r", "expected one of --until and --for, found both"),
         ("hold k --for +2h --reason r", "expected a duration such as 90s, 15m, 2h or 7d, found '+2h'"),
         ("relays --since yesterday", "expected a duration such as 2h or an instant"),
+        ("prune --older-than 30", "expected a duration such as 90s, 15m, 2h or 7d, found '30'"),
+        ("prune --batch 0", "invalid value for '--batch'"),
         ("migrate --sql --json", "expected one of --sql and --json, found both"),
         ("sandbox --port 65536", "invalid value for '--port'"),
         ("accounts add --platform myspace --id 1 --name n", "invalid value for '--platform'"),
