@@ -15,6 +15,7 @@ from psycopg.rows import TupleRow, class_row
 
 from outbox.errors import Refused
 from outbox.event import EventId, JsonObject, RelayId
+from outbox.holds import HoldInForce
 from outbox.operations import FoundEvent, find_event
 
 SAME_INSTANT: LiteralString = "set transaction isolation level repeatable read, read only"
@@ -201,18 +202,6 @@ class Waiting:
     attempts: int
     deferrals: int
     error: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class HoldInForce:
-    """What pauses its key or the app now; `held_until` is None where a person must release it."""
-
-    scope: Literal["key", "app"]
-    key: str
-    held_until: datetime | None
-    reason: str
-    held_by: str
-    created_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""A person's side: find events, replay, cancel, release.
+"""A person's side: find events, replay, cancel, release; `outbox.holds` holds, `outbox.prune` prunes.
 
 What changes something is a SQL function that psql or any driver can call too; here its refusals become `Refused`.
 Instants that are infinite in the database are None here: what they wait for is another event or a person.
@@ -6,18 +6,16 @@ Instants that are infinite in the database are None here: what they wait for is 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, LiteralString, TypeAlias
 
-import psycopg
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow, class_row, scalar_row
 
-from outbox.errors import Refused
 from outbox.event import EventId, JsonObject
+from outbox.refusals import refusals
 
 FIND: LiteralString = """
 select
@@ -58,9 +56,6 @@ RELEASE: LiteralString = "select outbox.release(%(key)s)"
 NOW: LiteralString = "select clock_timestamp()"
 
 State: TypeAlias = Literal["new", "waiting", "published", "dead", "cancelled", "expired"]
-
-_REFUSALS = "OB"
-"""How the sqlstates of the functions' own refusals begin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +141,7 @@ async def replay(
     Raises:
         Refused: There is no such event, it has not ended, or it may be live.
     """
-    async with _refusals(), connection.transaction(force_rollback=dry_run):
+    async with refusals(), connection.transaction(force_rollback=dry_run):
         row = await (await connection.execute(REPLAY, {"id": event_id, "force": force})).fetchone()
         assert row is not None
         replay_id = EventId(row[0])
@@ -161,7 +156,7 @@ async def cancel(connection: AsyncConnection[TupleRow], event_id: EventId, *, re
     Raises:
         Refused: There is no such event, or it has ended.
     """
-    async with _refusals():
+    async with refusals():
         await connection.execute(CANCEL, {"id": event_id, "reason": reason})
 
 
@@ -193,14 +188,3 @@ def _arguments(which: EventFilter) -> JsonObject:
         "reason": which.reason,
         "since": which.since,
     }
-
-
-@asynccontextmanager
-async def _refusals() -> AsyncIterator[None]:
-    """Raise Refused for what the functions refuse with a sqlstate of ours."""
-    try:
-        yield
-    except psycopg.Error as error:
-        if error.sqlstate is None or not error.sqlstate.startswith(_REFUSALS):
-            raise
-        raise Refused(error.diag.message_primary or str(error)) from error

@@ -5,6 +5,9 @@ round trip. The statement begins with the fence: it locks the relay's own row `f
 incarnation is not retired and owns the lanes that it touches. Retiring needs that row exclusively, so either the
 write is first, or it finds no fence and writes nothing.
 
+Holds are locked before waiting rows, as outbox.release() does: neither waits for the other in a circle, and nothing is
+left waiting for a hold that is gone. Relays lock the app's hold one at a time.
+
 One writer at a time for each relay: two transactions that share-lock one row at once would make a multixact each.
 """
 
@@ -48,29 +51,11 @@ ended as (
     dispatched_seconds_ago float8
   )
 ),
-no_longer_waiting as (
-  delete from outbox.waiting as w using fence where w.event_id = any (%(no_longer_waiting)s::bigint[])
-),
-waits as (
-  insert into outbox.waiting as w (
-    event_id, lane, key, sequence, reason, due_at, attempts, deferrals, error
-  )
-  select
-    t.event_id, t.lane, t.key, t.sequence, t.reason,
-    least(coalesce(clock_timestamp() + t.delay_seconds * interval '1 second', 'infinity'), t.expires_at),
-    t.attempts, t.deferrals, t.error
-  from fence, jsonb_to_recordset(%(waits)s::jsonb) as t (
-    event_id bigint, lane smallint, key text, sequence text, reason text, delay_seconds float8, expires_at timestamptz,
-    attempts integer, deferrals integer, error text
-  )
-  on conflict (event_id) do update set
-    reason = excluded.reason, due_at = excluded.due_at, attempts = excluded.attempts, deferrals = excluded.deferrals,
-    error = coalesce(excluded.error, w.error)
-),
-tries as (
-  insert into outbox.attempts (event_id, reason, error, context, relay_id)
-  select t.event_id, t.reason, t.error, t.context, fence.id
-  from fence, jsonb_to_recordset(%(tries)s::jsonb) as t (event_id bigint, reason text, error text, context jsonb)
+holding as materialized (
+  select h.key, h.held_until
+  from fence, outbox.holds as h
+  where h.key = any (%(held_keys)s::text[]) and h.held_until > clock_timestamp()
+  for no key update of h
 ),
 held as (
   insert into outbox.holds as h (scope, key, held_until, reason, held_by)
@@ -83,6 +68,46 @@ held as (
     held_until = excluded.held_until, reason = excluded.reason, held_by = excluded.held_by,
     created_at = excluded.created_at
     where excluded.held_until >= h.held_until
+  returning h.key, h.held_until
+),
+holds_first as materialized (
+  select (select count(*) from holding) + (select count(*) from held) as locked_count
+),
+no_longer_waiting as (
+  delete from outbox.waiting as w using fence, holds_first
+  where w.event_id = any (%(no_longer_waiting)s::bigint[])
+),
+waits as (
+  insert into outbox.waiting as w (
+    event_id, lane, key, sequence, reason, due_at, attempts, deferrals, error
+  )
+  select
+    t.event_id, t.lane, t.key, t.sequence, t.reason,
+    least(
+      case when t.for_hold then coalesce(
+        (
+          select max(h.held_until)
+          from (select * from holding union all select * from held) as h
+          where h.key in ('', t.key)
+        ),
+        clock_timestamp()
+      )
+      else coalesce(clock_timestamp() + t.delay_seconds * interval '1 second', 'infinity') end,
+      t.expires_at
+    ),
+    t.attempts, t.deferrals, t.error
+  from fence, holds_first, jsonb_to_recordset(%(waits)s::jsonb) as t (
+    event_id bigint, lane smallint, key text, sequence text, reason text, delay_seconds float8, for_hold boolean,
+    expires_at timestamptz, attempts integer, deferrals integer, error text
+  )
+  on conflict (event_id) do update set
+    reason = excluded.reason, due_at = excluded.due_at, attempts = excluded.attempts, deferrals = excluded.deferrals,
+    error = coalesce(excluded.error, w.error)
+),
+tries as (
+  insert into outbox.attempts (event_id, reason, error, context, relay_id)
+  select t.event_id, t.reason, t.error, t.context, fence.id
+  from fence, jsonb_to_recordset(%(tries)s::jsonb) as t (event_id bigint, reason text, error text, context jsonb)
 ),
 verdicts as (
   select t.*, case
@@ -180,6 +205,9 @@ class Wait:
     """A waiting row. `delay_seconds` may be `math.inf`: for another event, or for a person.
 
     It is due at the event's deadline at the latest, to expire then; but what may be live does not expire.
+
+    `for_hold`: it waits for the holds on its key and on the app, and is due when the database says that they end, to
+    the instant; at once where none stands any more.
     """
 
     event: Event
@@ -188,6 +216,7 @@ class Wait:
     attempts: int
     deferrals: int
     error: str | None
+    for_hold: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,6 +331,7 @@ def _arguments(relay_id: RelayId, batch: Batch) -> dict[str, Any]:
         "receipts": encode([_receipt_record(row) for row in batch.receipts]),
         "no_longer_waiting": [row.event.id for row in batch.receipts if row.was_waiting],
         "waits": encode([_wait_record(row) for row in batch.waits]),
+        "held_keys": _held_keys(batch.waits),
         "tries": encode([_try_record(row) for row in batch.tries]),
         "holds": encode([_hold_record(row) for row in batch.holds]),
         "steps": encode([_step_record(row) for row in batch.steps]),
@@ -334,11 +364,18 @@ def _wait_record(row: Wait) -> JsonObject:
         "sequence": row.event.sequence,
         "reason": row.reason,
         "delay_seconds": _finite(row.delay_seconds),
+        "for_hold": row.for_hold,
         "expires_at": None if row.reason is Reason.UNKNOWN else row.event.expires_at,
         "attempts": row.attempts,
         "deferrals": row.deferrals,
         "error": row.error,
     }
+
+
+def _held_keys(waits: Sequence[Wait]) -> list[str]:
+    """The keys of the holds that are waited for; the app's is empty."""
+    keys = {wait.event.key or "" for wait in waits if wait.for_hold}
+    return sorted(keys | {""}) if keys else []
 
 
 def _try_record(row: Try) -> JsonObject:

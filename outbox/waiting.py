@@ -32,7 +32,7 @@ from (
   select * from outbox.waiting as d
   where d.due_at <= statement_timestamp() and d.lane = any (%(lanes)s::smallint[])
     and d.event_id <> all (%(in_hand)s::bigint[]) and (d.key = any (%(busy)s::text[])) is not true
-  order by d.due_at
+  order by d.due_at, d.event_id
   limit %(limit)s
 ) as w
 join outbox.events as e on e.id = w.event_id

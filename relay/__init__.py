@@ -9,6 +9,7 @@ doorbell -> reader -> scheduler -> workers -> settler
 
 delivery.py holds.py scheduler.py decide.py backoff.py    values and pure decisions
 clock.py lanes.py                                         the database's time, the lease
+pruner.py                                                 deletes what ended long ago
 incarnation.py                                            all of the above, for as long as one lease lasts
 app.py                                                    the process around incarnations: handlers, HTTP, signals
 metrics.py health.py logs.py settings.py                  what people see and set

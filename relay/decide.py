@@ -85,7 +85,7 @@ def decide(delivery: Delivery, outcome: Outcome | Park, policy: Policy) -> Rows:
                 hold=hold,
             )
         case Park(reason, delay_seconds):
-            return Rows(wait=_wait(delivery, reason, delay_seconds, None))
+            return Rows(wait=_wait(delivery, reason, delay_seconds, None, for_hold=reason is Reason.HELD))
         case _:
             assert_never(outcome)
 
@@ -110,5 +110,7 @@ def _receipt(
     )
 
 
-def _wait(delivery: Delivery, reason: Reason, delay_seconds: float, error: str | None) -> Wait:
-    return Wait(delivery.event, reason, delay_seconds, delivery.attempts, delivery.deferrals, error)
+def _wait(
+    delivery: Delivery, reason: Reason, delay_seconds: float, error: str | None, *, for_hold: bool = False
+) -> Wait:
+    return Wait(delivery.event, reason, delay_seconds, delivery.attempts, delivery.deferrals, error, for_hold)

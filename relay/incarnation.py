@@ -2,7 +2,8 @@
 
     services    lease, doorbell, settler     end last
     handlers    workers                      finish within shutdown_seconds
-    intake      reader, timers, gauges       ends first
+    intake      reader, timers, gauges,      ends first
+                pruner
 
 Whatever breaks (the lease is lost, the database goes away) ends the whole incarnation, and with it all that is in
 memory. The next one reads again from the saved cursors: what has a receipt or a waiting row is skipped, what was begun
@@ -40,6 +41,7 @@ from relay.gauges import Gauges
 from relay.holds import Holds
 from relay.lanes import Lease
 from relay.metrics import RelayMetrics
+from relay.pruner import Pruner
 from relay.reader import Reader
 from relay.scheduler import Scheduler
 from relay.settings import RelaySettings
@@ -122,6 +124,7 @@ class Incarnation:
             await intake.start(relay.timers.run)
             await intake.start(relay.reader.run)
             await intake.start(relay.gauges.run)
+            await intake.start(Pruner(settings).run)
             intake.start_soon(relay.save_cursors, settings.cursor_seconds)
             self.working = True
             log.info("relay.started", relay_id=lease.relay_id, lanes=len(lease.lanes), name=self.name)

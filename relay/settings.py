@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from outbox.settings import Settings
@@ -47,6 +47,8 @@ class RelaySettings(Settings):
     poll_unlistened_seconds: float = Field(0.25, ge=0.01, le=60, description="the same while LISTEN is not connected")
     cursor_seconds: float = Field(5, ge=0.1, le=60, description="how often cursors are saved")
     gauge_seconds: float = Field(15, ge=0.5, le=300, description="how often gauges are read from the database")
+    retention_days: int = Field(30, ge=0, le=36_500, description="ended events are kept so long; 0 keeps them for ever")
+    prune_seconds: float = Field(3600, ge=1, le=86_400, description="how often what ended longer ago is deleted")
     shutdown_seconds: float = Field(20, ge=0, le=600, description="what handlers get to finish in at a shutdown")
     handler_seconds: float = Field(120, gt=0, le=3600, description="a handler that takes longer is ended")
 
@@ -58,3 +60,10 @@ class RelaySettings(Settings):
     backoff_cap_seconds: float = Field(900, gt=0, le=86400, description="upper bound of any retry's delay")
     short_deferral_seconds: float = Field(30, ge=0, le=300, description="shorter deferrals stay in memory")
     unknown_seconds: float = Field(60, gt=0, le=3600, description="when to reconcile after a handler broke off midway")
+
+    @field_validator("retention_days")
+    @classmethod
+    def _outlives_a_story(cls, days: int) -> int:
+        if days == 1:
+            raise ValueError("expected 2 days at least, for stories are live for one, or 0 to keep events for ever")
+        return days

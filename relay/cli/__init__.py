@@ -6,6 +6,9 @@ migrating.py         migrate
 running.py           relay, sandbox, demo, settings
 events.py            emit, events, show
 interventions.py     replay, cancel, release
+holding.py           hold, holds
+ownership.py         relays, lanes
+pruning.py           prune
 accounts.py          accounts add, list, generate-key
 arguments.py         from texts to instants, payloads and headers
 connection.py        a connection for one command, to a database that will do

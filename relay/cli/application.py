@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from relay.cli import accounts, events, interventions, migrating, running
+from relay.cli import accounts, events, holding, interventions, migrating, ownership, pruning, running
 
 
 @dataclass(slots=True)
@@ -39,7 +39,12 @@ def build() -> Any:
     app.command("show")(events.show)
     app.command("replay")(interventions.replay)
     app.command("cancel")(interventions.cancel)
+    app.command("hold")(holding.hold)
+    app.command("holds")(holding.holds)
     app.command("release")(interventions.release)
+    app.command("relays")(ownership.relays)
+    app.command("lanes")(ownership.lanes)
+    app.command("prune")(pruning.prune)
     group = typer.Typer(name="accounts", help="The publishing accounts and their tokens.", no_args_is_help=True)
     group.command("add")(accounts.add)
     group.command("list")(accounts.list_all)

@@ -53,6 +53,11 @@ def parse_future(text: str) -> When:
     return When(_instant(text, "+10m"))
 
 
+def parse_duration(text: str) -> timedelta:
+    """Read 2h as two hours."""
+    return _duration(text)
+
+
 def parse_payload(text: str) -> JsonObject:
     """Read a JSON object from a text, from the file behind @, or from standard input for -."""
     if text == "-":

@@ -27,19 +27,22 @@ declare
   current_xid xid8 := pg_current_xact_id();
   event_id bigint;
 begin
-  insert into outbox.events (
-    xid, lane, key, sequence, type, payload, headers, dedupe_key, publish_at, expires_at, replay_of
-  )
-  values (
-    current_xid,
-    case when emit.key is null then floor(random() * 64) else hashtextextended(emit.key, 0) & 63 end,
-    emit.key, emit.sequence, emit.type, emit.payload, emit.headers, emit.dedupe_key, emit.publish_at, emit.expires_at, emit.replay_of
-  )
-  on conflict (dedupe_key) where dedupe_key is not null do nothing
-  returning id into event_id;
-  if event_id is null then
-    select e.id into strict event_id from outbox.events as e where e.dedupe_key = emit.dedupe_key;
-  end if;
+  loop
+    insert into outbox.events (
+      xid, lane, key, sequence, type, payload, headers, dedupe_key, publish_at, expires_at, replay_of
+    )
+    values (
+      current_xid,
+      case when emit.key is null then floor(random() * 64) else hashtextextended(emit.key, 0) & 63 end,
+      emit.key, emit.sequence, emit.type, emit.payload, emit.headers, emit.dedupe_key, emit.publish_at, emit.expires_at, emit.replay_of
+    )
+    on conflict (dedupe_key) where dedupe_key is not null do nothing
+    returning id into event_id;
+    exit when event_id is not null;
+    select e.id into event_id from outbox.events as e where e.dedupe_key = emit.dedupe_key;
+    exit when event_id is not null;
+    -- It was pruned between the two: its dedupe key is free.
+  end loop;
   return event_id;
 end
 $$;

@@ -1,7 +1,8 @@
 -- Ends the hold on a key, or on the whole app where the key is null, and makes what waits for it due at once.
 --
 -- Called by: operators; the command line, when an account gets a new token.
--- Locks:     the hold's row, then the rows in outbox.waiting that wait for it.
+-- Locks:     the hold's row, then the rows in outbox.waiting that wait for it. A relay that parks an event for a hold
+--            locks the hold first too, so that what it parks meanwhile is either seen here or finds no hold.
 -- Raises:    nothing; returns how many events go on.
 create or replace function outbox.release(key text) returns bigint
 language plpgsql
@@ -9,11 +10,14 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+  released_at timestamptz;
   released_count bigint;
 begin
   delete from outbox.holds as h
   where h.scope = case when release.key is null then 'app' else 'key' end and h.key = coalesce(release.key, '');
-  update outbox.waiting as w set due_at = clock_timestamp()
+  -- Due at one instant, they go on in the order of their ids.
+  released_at := clock_timestamp();
+  update outbox.waiting as w set due_at = released_at
   where w.reason in ('held', 'rate_limited') and (release.key is null or w.key = release.key);
   get diagnostics released_count = row_count;
   perform pg_notify('outbox', 'holds');

@@ -14,6 +14,7 @@ from relay.cli import BAD_USAGE
 from tests.cli.calling import PROGRAM, Outbox, run
 
 COMMANDS = ["migrate", "relay", "sandbox", "demo", "settings", "emit", "events", "show", "replay", "cancel", "release"]
+COMMANDS += ["hold", "holds", "relays", "lanes", "prune"]
 HEAVY = ["aiohttp", "psycopg", "publisher.sandbox.server", "relay.app", "relay.demo", "uvloop"]
 
 
@@ -82,6 +83,14 @@ def test_no_command_is_bad_usage_with_help(unset: Outbox, arguments: list[str]) 
         ("cancel", "missing argument 'ID'"),
         ("release", "expected a key or --app, found neither"),
         ("release k --app", "expected a key or --app, found both"),
+        ("hold --reason r", "expected a key or --app, found neither"),
+        ("hold k --app --reason r", "expected a key or --app, found both"),
+        ("hold k", "missing option '--reason'"),
+        ("hold k --for 2h --until +2h --reason r", "expected one of --until and --for, found both"),
+        ("hold k --for +2h --reason r", "expected a duration such as 90s, 15m, 2h or 7d, found '+2h'"),
+        ("relays --since yesterday", "expected a duration such as 2h or an instant"),
+        ("prune --older-than 30", "expected a duration such as 90s, 15m, 2h or 7d, found '30'"),
+        ("prune --batch 0", "invalid value for '--batch'"),
         ("migrate --sql --json", "expected one of --sql and --json, found both"),
         ("sandbox --port 65536", "invalid value for '--port'"),
         ("accounts add --platform myspace --id 1 --name n", "invalid value for '--platform'"),

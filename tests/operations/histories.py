@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Any, LiteralString
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, LiteralString
 
 import psycopg
 from psycopg.types.json import Jsonb
@@ -36,6 +36,13 @@ from outbox.events as e where e.id = %(id)s
 HOLD: LiteralString = """
 insert into outbox.holds (scope, key, held_until, reason, held_by) values (%s, %s, 'infinity', 'token', 'host:1')
 """
+BACKDATE: LiteralString = "update outbox.events set created_at = %s where id = %s"
+PASS: LiteralString = (
+    'update outbox.cursors set seen = pg_current_snapshot(), "window" = pg_current_snapshot(), position = 0'
+)
+
+LONG_AGO: Final = datetime.now(UTC) - timedelta(days=31)
+"""Longer than events are kept by default."""
 
 
 class Histories:
@@ -68,6 +75,19 @@ class Histories:
         """A new event that ended at once."""
         return self.end(self.emit(**options), outcome, reason=reason)
 
+    def backdate(self, event_id: EventId) -> EventId:
+        """As if it had been emitted long ago."""
+        self._run(BACKDATE, [LONG_AGO, event_id])
+        return event_id
+
+    def ended_long_ago(self, *, settled_at: datetime = LONG_AGO, **options: Any) -> EventId:
+        """An event that was emitted and ended long ago."""
+        return self.backdate(self.end(self.emit(**options), "published", settled_at=settled_at))
+
+    def pass_events(self) -> None:
+        """Move every cursor past all that there is."""
+        self._run(PASS, None)
+
     def step(self, event_id: EventId, name: str, state: str, detail: dict[str, Any] | None = None) -> None:
         """A step of its saga."""
         arguments = {"id": event_id, "name": name, "state": state, "detail": Jsonb(detail or {}), "relay": self._relay}
@@ -88,6 +108,10 @@ class Histories:
     def count_events(self) -> int:
         """How many events there are."""
         return int(self._fetch("select count(*) from outbox.events")[0][0])
+
+    def ids(self) -> list[int]:
+        """All events, oldest first."""
+        return [row[0] for row in self._fetch("select id from outbox.events order by id")]
 
     def fetch(self, query: LiteralString, *arguments: object) -> list[tuple[Any, ...]]:
         """The rows of a query."""

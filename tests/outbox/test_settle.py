@@ -17,7 +17,7 @@ from outbox.event import Event, RelayId
 from outbox.ledger import Step, StepState
 from outbox.log import Cursor
 from outbox.outcome import Reason
-from outbox.settle import Batch, HoldRow, StepRow, Try, promote, save_cursor, settle
+from outbox.settle import Batch, HoldRow, StepRow, Try, Wait, promote, save_cursor, settle
 from tests.outbox.store import LANES, Store, blocked, event, events, incarnate, receipt, rows, value, wait
 
 pytestmark = pytest.mark.anyio
@@ -405,3 +405,70 @@ async def test_a_cursor_of_anothers_lane_is_not_saved(store: Store) -> None:
     with pytest.raises(LeaseLost):
         await save_cursor(store, relay_id, LANES[:3], Cursor("5:5:", "9:9:", 7))
     assert await value(store, "select max(position) from outbox.cursors") == 0
+
+
+DUE_WITH_HOLDS = """
+select w.event_id, w.due_at = (select max(h.held_until) from outbox.holds as h where h.key in ('', w.key)),
+  w.due_at <= clock_timestamp()
+from outbox.waiting as w
+order by w.event_id
+"""
+
+
+def parked(of: Event) -> Wait:
+    """It waits for a hold, as long as its relay believes."""
+    return replace(wait(of, Reason.HELD, math.inf), for_hold=True)
+
+
+async def test_what_is_parked_for_a_hold_is_due_exactly_at_its_end(store: Store) -> None:
+    """Of the key's hold and the app's the later end counts, and events that were parked apart are due together."""
+    relay_id = await incarnate(store)
+    first, second, other, keyless = [await event(store, key=key) for key in ("k", "k", "l", None)]
+    await settle(store, relay_id, Batch(waits=[parked(first)], holds=[HoldRow("key", "k", 60, "token")]))
+    await settle(store, relay_id, Batch(waits=[parked(second)]))
+    await settle(store, relay_id, Batch(waits=[parked(other)]))
+    assert await rows(store, DUE_WITH_HOLDS) == [
+        (first.id, True, False),
+        (second.id, True, False),
+        (other.id, None, True),
+    ]
+    await settle(store, relay_id, Batch(holds=[HoldRow("app", "", math.inf, "rate_limited")]))
+    await settle(store, relay_id, Batch(waits=[parked(each) for each in (first, second, other, keyless)]))
+    assert {row[1:] for row in await rows(store, DUE_WITH_HOLDS)} == {(True, False)}
+
+
+async def test_what_is_parked_while_its_hold_is_released_does_not_wait_for_ever(
+    store: Store, other: Store, observer: Store
+) -> None:
+    """Whoever comes second knows of the first: the event is due at once, in either order."""
+    relay_id = await incarnate(store)
+    late, early = await events(store, 2, key="k")
+    hold = HoldRow("key", "k", math.inf, "token")
+    await settle(store, relay_id, Batch(holds=[hold]))
+    async with anyio.create_task_group() as group, other.transaction():
+        await other.execute("select outbox.release('k')")
+        group.start_soon(settle, store, relay_id, Batch(waits=[parked(late)]))
+        await blocked(observer, store)
+    await settle(store, relay_id, Batch(holds=[hold]))
+    async with anyio.create_task_group() as group, store.transaction():
+        await settle(store, relay_id, Batch(waits=[parked(early)]))
+        group.start_soon(other.execute, "select outbox.release('k')")
+        await blocked(observer, other)
+    assert await rows(store, DUE_WITH_HOLDS) == [(late.id, None, True), (early.id, None, True)]
+
+
+async def test_a_receipt_and_a_release_do_not_wait_in_a_circle(store: Store, other: Store, observer: Store) -> None:
+    """Both lock the hold first, then the waiting rows."""
+    relay_id = await incarnate(store)
+    ended, parks = await events(store, 2, key="k")
+    await settle(
+        store, relay_id, Batch(waits=[wait(ended, Reason.HELD)], holds=[HoldRow("key", "k", math.inf, "token")])
+    )
+    async with anyio.create_task_group() as group, other.transaction():
+        await other.execute("select from outbox.holds for update")
+        batch = Batch(receipts=[receipt(ended, was_waiting=True)], waits=[parked(parks)])
+        group.start_soon(settle, store, relay_id, batch)
+        await blocked(observer, store)
+        await other.execute("select outbox.release('k')")
+    assert await value(store, "select count(*) from outbox.receipts") == 1
+    assert await value(store, "select due_at <= clock_timestamp() from outbox.waiting") is True

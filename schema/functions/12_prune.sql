@@ -1,0 +1,51 @@
+-- Deletes events that ended longer ago than the retention, with their receipts, steps, attempts and cancellations: at
+-- most `batch` of them in the caller's transaction, the oldest first. Returns how many; call it again, in a new
+-- transaction, until it returns 0. The call that finds less than a batch also deletes the relays that were retired
+-- longer ago than that and own no lane.
+--
+-- Called by: the relay, on a schedule; operators, through `outbox prune` or psql.
+-- Locks:     an advisory lock of the transaction, so that one prunes at a time: with wait it is waited for, without
+--            it the function returns null where another holds it. Then the rows that it deletes: what has ended and
+--            lies before every cursor is nobody else's.
+-- Raises:    OB008 the retention is shorter than two days, or the batch less than 1.
+--
+-- A dedupe key lives as long as its event. Emitting it again after the retention is a new event; and so a variant
+-- that was published, is taken back to draft and is approved again after the retention is published again (only an
+-- approval emits: nothing happens by itself). What was replayed can't be replayed twice, for the event that was
+-- replayed is deleted first.
+create or replace function outbox.prune(retention interval, batch integer, wait boolean default true) returns bigint
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  retired_before timestamptz := clock_timestamp() - prune.retention;
+  event_ids bigint[];
+begin
+  if (prune.batch >= 1) is not true then
+    raise exception 'expected a batch of 1 event at least, found %', coalesce(prune.batch::text, 'none') using errcode = 'OB008';
+  end if;
+  if prune.wait then
+    perform pg_advisory_xact_lock(hashtextextended('outbox.prune', 0));
+  elsif not pg_try_advisory_xact_lock(hashtextextended('outbox.prune', 0)) then
+    return null;
+  end if;
+  event_ids := array(select outbox.prunable(prune.retention, prune.batch));
+  delete from outbox.attempts as a where a.event_id = any (event_ids);
+  delete from outbox.steps as s where s.event_id = any (event_ids);
+  delete from outbox.cancellations as c where c.event_id = any (event_ids);
+  delete from outbox.receipts as r where r.event_id = any (event_ids);
+  delete from outbox.events as e where e.id = any (event_ids);
+  if cardinality(event_ids) < prune.batch then
+    -- A lane whose owner has no row would never be taken again.
+    delete from outbox.relays as r
+    where r.retired_at < retired_before and not exists (select from outbox.lanes as l where l.relay_id = r.id);
+  end if;
+  return cardinality(event_ids);
+end
+$$;
+
+comment on function outbox.prune is 'Deletes at most a batch of events that ended longer ago than the retention; returns how many. Call it until it returns 0.';
+
+revoke all on function outbox.prune from public;
+grant execute on function outbox.prune to outbox_operator, outbox_relay;
