@@ -7,6 +7,7 @@ running.py           relay, sandbox, demo, settings
 events.py            emit, events, show
 interventions.py     replay, cancel, release
 accounts.py          accounts add, list, generate-key
+benchmarks.py        bench drain, latency, emit, horizon
 arguments.py         from texts to instants, payloads and headers
 connection.py        a connection for one command, to a database that will do
 printing.py          data to stdout, words to stderr, no secret to either
