@@ -93,7 +93,8 @@ def running(order: Order) -> Iterator[RelayProcess]:
     with (
         tempfile.TemporaryFile("w+b") as errors,
         subprocess.Popen(
-            [sys.executable, "-m", "relay.bench.relay_program"],
+            # -P: a folder that one happens to stand in may hold other modules of our names.
+            [sys.executable, "-P", "-m", "relay.bench.relay_program"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,

@@ -84,7 +84,7 @@ class Writers:
 
     def _by_python(self, statement: str, seconds: float) -> Written:
         order = {"dsn": self.dsn, "connections": self.connections, "statement": statement, "seconds": seconds}
-        answer = _run([sys.executable, "-m", "relay.bench.writer_program"], {}, seconds=seconds, order=order)
+        answer = _run([sys.executable, "-P", "-m", "relay.bench.writer_program"], {}, seconds=seconds, order=order)
         found = orjson.loads(answer)
         return Written(found["count"], found["seconds"])
 

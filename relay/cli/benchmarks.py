@@ -127,13 +127,16 @@ def _measuring() -> Iterator[tuple[Server, str, Tell]]:
     from relay.bench.settings import BenchSettings  # noqa: PLC0415
 
     given = BenchSettings.load().dsn
-    signal.signal(signal.SIGTERM, _interrupt)
-    if given is None:
-        say("OUTBOX_DSN is not set: measuring on an embedded PostgreSQL, with fsync, on the disk of temporary files")
-    with open_server(None if given is None else given.get_secret_value()) as server, open_scratch(server) as dsn:
-        say(f"PostgreSQL {server.version}, {server.origin}; in a database of its own, dropped at the end")
-        with open_progress() as tell:
-            yield server, dsn, tell
+    previous = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        if given is None:
+            say("OUTBOX_DSN is not set: measuring on an embedded PostgreSQL, with fsync, where temporary files go")
+        with open_server(None if given is None else given.get_secret_value()) as server, open_scratch(server) as dsn:
+            say(f"PostgreSQL {server.version}, {server.origin}; in a database of its own, dropped at the end")
+            with open_progress() as tell:
+                yield server, dsn, tell
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def _interrupt(_number: int, _frame: object) -> NoReturn:
