@@ -201,7 +201,9 @@ class LogReader:
 
     async def _read_next_window(self) -> list[Event]:
         seen = self.cursor.window
-        rows = await self._rows(READ_NEXT_WINDOW, {"seen": seen, "lanes": self._lanes_literal, "limit": self.slice_count + 1})
+        rows = await self._rows(
+            READ_NEXT_WINDOW, {"seen": seen, "lanes": self._lanes_literal, "limit": self.slice_count + 1}
+        )
         window: str = rows[0][0]
         if rows[0][1] is None:
             self._begin(seen, window)

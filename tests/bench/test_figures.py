@@ -28,6 +28,10 @@ PER_EVENT = ("outbox.events", "outbox.receipts", "outbox.steps", "outbox.attempt
 """Tables that grow with events; all others change with time."""
 
 
+LATENCY_STATEMENTS_MAX = 5.5
+"""Of 80 events at rest: three each, and what a relay's start and end take. A second and third look would make 6.7."""
+
+
 def only_inserted(tables: dict[str, dict[str, int]]) -> bool:
     """Whether no row was updated or deleted for an event."""
     changes = [tables[name] for name in PER_EVENT if name in tables]
@@ -65,16 +69,16 @@ def test_a_held_horizon_leaves_no_dead_rows_of_events(outbox: Outbox) -> None:
 
 
 def test_latency_counts_every_event_at_its_rate(outbox: Outbox) -> None:
-    """20 events after a warm-up of 20, each of them timed; at rest a handful of statements carry one."""
-    [found] = measure(outbox, "latency", 40, 0.5)
-    assert found["tables"]["outbox.events"]["inserted"] == 40
+    """60 events after a warm-up of 20, each of them timed; emit, one look and one receipt are all that one takes."""
+    [found] = measure(outbox, "latency", 60, 1)
+    assert found["tables"]["outbox.events"]["inserted"] == 80
     assert only_inserted(found["tables"])
     assert 0 < found["handler_p50_milliseconds"] <= found["handler_p99_milliseconds"]
     assert found["handler_p99_milliseconds"] <= found["handler_max_milliseconds"]
     assert 0 < found["commit_p50_milliseconds"] <= found["commit_max_milliseconds"]
-    assert found["rate_per_second"] <= 60
+    assert found["rate_per_second"] <= 70
     assert found["muted_share"] == 0
-    assert found["statements_per_event"] <= 10
+    assert found["statements_per_event"] <= LATENCY_STATEMENTS_MAX
 
 
 def test_emit_measures_each_variant(outbox: Outbox) -> None:
