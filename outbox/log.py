@@ -152,9 +152,12 @@ class LogReader:
     _windows_to_catch_up: int = 2
     _low_water: LowWater = field(init=False)
     _reading: AsyncCursor[TupleRow] = field(init=False)
+    _lanes_literal: str = field(init=False)
 
     def __post_init__(self) -> None:
         self._low_water = LowWater(self.cursor)
+        # As an array's literal, once: psycopg would write 64 numbers anew for every look.
+        self._lanes_literal = f"{{{','.join(map(str, self.lanes))}}}"
         self._reading = self.connection.cursor(binary=True)
 
     async def read(self) -> list[Event]:
@@ -198,7 +201,9 @@ class LogReader:
 
     async def _read_next_window(self) -> list[Event]:
         seen = self.cursor.window
-        rows = await self._rows(READ_NEXT_WINDOW, {"seen": seen, "lanes": self.lanes, "limit": self.slice_count + 1})
+        rows = await self._rows(
+            READ_NEXT_WINDOW, {"seen": seen, "lanes": self._lanes_literal, "limit": self.slice_count + 1}
+        )
         window: str = rows[0][0]
         if rows[0][1] is None:
             self._begin(seen, window)
@@ -232,7 +237,7 @@ class LogReader:
             "seen": cursor.seen,
             "window": cursor.window,
             "position": cursor.position,
-            "lanes": self.lanes,
+            "lanes": self._lanes_literal,
             "unsettled": unsettled,
         }
         rows = await self._rows(LIST_WINDOW, arguments)

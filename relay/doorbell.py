@@ -123,6 +123,11 @@ class Doorbell:
             failures += 1
             await anyio.sleep(random.uniform(0.1, min(10.0, 0.5 * 2 ** min(failures, 5))))
 
+    @property
+    def will_ring(self) -> bool:
+        """Whether what commits after the last look is heard of, so that no other look is needed to find it."""
+        return self.bell is Bell.RINGING and self.listening
+
     def ring(self) -> None:
         """Have the reader look now."""
         self._rung.set()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import anyio
 from anyio.abc import TaskStatus
+from anyio.lowlevel import checkpoint
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
@@ -51,7 +52,7 @@ class Reader:
             if self.in_hand_count >= self.in_hand_max:
                 self._room = anyio.Event()
                 await self._room.wait()
-            elif not found:
+            elif not found or self.doorbell.will_ring:
                 await self.doorbell.wait()
 
     def settled(self, event_ids: Sequence[EventId]) -> None:
@@ -77,7 +78,7 @@ class Reader:
         return min(instants, default=None)
 
     async def _read_out(self, log: LogReader) -> int:
-        """Read a log until nothing is new or there is no room, and return how many events it gave."""
+        """Read a log until its window is read out or there is no room, and return how many events it gave."""
         found = 0
         while self.in_hand_count < self.in_hand_max:
             catching_up = log.catching_up
@@ -86,6 +87,9 @@ class Reader:
                 break
             found += len(events)
             await self._hand_over(events, catching_up=catching_up)
+            await checkpoint()  # handlers begin before the next statement is made
+            if not log.unread_count and not log.catching_up:
+                break
         return found
 
     async def _hand_over(self, events: list[Event], *, catching_up: bool) -> None:

@@ -10,6 +10,7 @@ holding.py           hold, holds
 ownership.py         relays, lanes
 pruning.py           prune
 accounts.py          accounts add, list, generate-key
+benchmarks.py        bench drain, latency, emit, horizon
 arguments.py         from texts to instants, payloads and headers
 connection.py        a connection for one command, to a database that will do
 printing.py          data to stdout, words to stderr, no secret to either

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from relay.cli import accounts, events, holding, interventions, migrating, ownership, pruning, running
+from relay.cli import accounts, benchmarks, events, holding, interventions, migrating, ownership, pruning, running
 
 
 @dataclass(slots=True)
@@ -49,6 +49,14 @@ def build() -> Any:
     group.command("add")(accounts.add)
     group.command("list")(accounts.list_all)
     group.command("generate-key")(accounts.generate_key)
+    app.add_typer(group)
+    group = typer.Typer(
+        name="bench", help="Measure on scratch databases; the server's own tables stay untouched.", no_args_is_help=True
+    )
+    group.command("drain")(benchmarks.drain)
+    group.command("latency")(benchmarks.latency)
+    group.command("emit")(benchmarks.emit)
+    group.command("horizon")(benchmarks.horizon)
     app.add_typer(group)
     return typer.main.get_command(app)
 

@@ -1,0 +1,70 @@
+"""`outbox bench drain`: a backlog through a handler that does nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, LiteralString
+
+from relay.bench.progress import Tell
+from relay.bench.readings import Cost, changes, read
+from relay.bench.relay_process import EVENT_TYPE, Order, Work, running
+from schema.server import connect
+
+PAYLOAD_BYTES: Final = 350
+ACCOUNTS: Final = 1000
+BATCH: Final = 5000
+
+EMIT: LiteralString = """
+select count(outbox.emit(%(type)s, payload, 'account:' || n %% %(accounts)s))
+from generate_series(%(first)s::bigint, %(last)s::bigint) as n,
+  lateral (select jsonb_build_object('n', n, 'filler', repeat('x', %(filler)s)) as payload) as p
+"""
+_FILLER: Final = PAYLOAD_BYTES - len('{"n": 100000, "filler": ""}')
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """What a drain showed.
+
+    Attributes:
+        cost: From the first dispatch to the last receipt.
+        start_seconds: From the start of the relay, its imports excepted, to the first dispatch: it connects, takes its
+            lanes and lists the backlog then.
+    """
+
+    cost: Cost
+    start_seconds: float
+
+
+def drain(dsn: str, count: int, tell: Tell) -> Drained:
+    """Emit a backlog, start a relay, and measure until the last event has a receipt.
+
+    The handler does nothing and 200 of it run at once: this is the ceiling of the relay itself, of one process on one
+    core. A handler that calls an API is slower by orders of magnitude.
+    """
+    fill(dsn, count, tell)
+    before = read(dsn)
+    work = work_off(dsn, count, tell)
+    after = read(dsn)
+    statements = (after.statements - before.statements) / count
+    cost = Cost(count, work.seconds, work.cpu_microseconds, work.wal_bytes, statements, changes(before, after))
+    return Drained(cost, work.start_seconds)
+
+
+def fill(dsn: str, count: int, tell: Tell) -> None:
+    """Emit so many events of 350 bytes of payload, of a thousand accounts, some thousands in a transaction."""
+    with connect(dsn) as connection:
+        for first in range(1, count + 1, BATCH):
+            last = min(count, first + BATCH - 1)
+            connection.execute(
+                EMIT, {"type": EVENT_TYPE, "accounts": ACCOUNTS, "first": first, "last": last, "filler": _FILLER}
+            )
+            tell("emitted", last, count)
+
+
+def work_off(dsn: str, count: int, tell: Tell) -> Work:
+    """Run a relay until so many events have a receipt."""
+    with running(Order(dsn, count)) as relay:
+        work = relay.await_work(tell)
+        relay.stop()
+    return work

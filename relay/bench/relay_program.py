@@ -1,0 +1,156 @@
+"""A relay under measurement: `python -m relay.bench.relay_program`, an order on stdin, reports on stdout.
+
+It tells when it is ready, how far it has come, and what it cost from the first dispatch to the last receipt, and ends
+when its stdin is closed.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from typing import Final
+
+import anyio
+import orjson
+
+from outbox.event import LANE_COUNT, Event
+from outbox.handler import Handler, Runtime
+from outbox.ledger import Ledger
+from outbox.outcome import Outcome, Published
+from relay import app, logs
+from relay.bench.readings import READ_WAL
+from relay.bench.relay_process import EVENT_TYPE, Mark, Order
+from relay.settings import RelaySettings
+
+TELL_SECONDS: Final = 0.1
+POLL_SECONDS: Final = 0.002
+STDIN: Final = 0
+
+_PUBLISHED: Final = Published()
+
+
+def main() -> None:
+    """Obey the order on stdin."""
+    order = Order(**orjson.loads(_read_line()))
+    logs.configure("json", "warning")
+    anyio.run(run, order, backend_options={"use_uvloop": find_spec("uvloop") is not None})
+
+
+async def run(order: Order) -> None:
+    """Run a relay until stdin is closed."""
+    # Settings come from the order alone: whoever starts this leaves ours out of its environment.
+    settings = RelaySettings.model_validate({"dsn": order.dsn, "metrics_port": 0, "concurrency": order.concurrency})
+    stop = anyio.Event()
+    meter = Meter(order)
+    async with app.serve(settings, stop, factories={EVENT_TYPE: meter.open}):
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(meter.watch)
+                await anyio.wait_readable(STDIN)
+                group.cancel_scope.cancel()
+            await meter.end()
+        finally:
+            stop.set()
+    tell(what="ended", dispatches=meter.dispatches)
+
+
+@dataclass(slots=True)
+class Meter:
+    """A handler that does nothing, and what there is to tell of it."""
+
+    order: Order
+    handled_count: int = 0
+    dispatches: list[tuple[int, float]] = field(default_factory=list)
+    _runtime: Runtime | None = None
+    _began: Mark | None = None
+    _is_open: bool = False
+    _has_ended: bool = False
+    _opened: anyio.Event | None = None
+    _started_at: float = field(default_factory=time.monotonic)
+    _all_handled: anyio.Event = field(default_factory=anyio.Event)
+
+    @asynccontextmanager
+    async def open(self, runtime: Runtime) -> AsyncIterator[Handler]:
+        """Open the handler: a `HandlerFactory`."""
+        self._runtime = runtime
+        yield self.handle
+
+    async def handle(self, event: Event, _ledger: Ledger) -> Outcome:
+        """Do nothing."""
+        now = time.monotonic()
+        if not self._is_open:
+            await self._begin()
+        self.handled_count += 1
+        if self.handled_count == self.order.count:
+            self._all_handled.set()
+        if self.order.notes_dispatches:
+            self.dispatches.append((event.id, now))
+        return _PUBLISHED
+
+    async def watch(self) -> None:
+        """Tell when the relay is ready, how far it has come, and when all has a receipt."""
+        while self._value("outbox_lanes_owned") < LANE_COUNT or not self._value("outbox_listener_connected"):  # noqa: ASYNC110 (metrics wake nobody)
+            await anyio.sleep(POLL_SECONDS)
+        tell(what="ready")
+        while not self._all_handled.is_set():
+            with anyio.move_on_after(TELL_SECONDS):
+                await self._all_handled.wait()
+            tell(what="progress", count=self.handled_count)
+        while self._value("outbox_events_settled_total", type=EVENT_TYPE, outcome="published") < self.handled_count:  # noqa: ASYNC110 (metrics wake nobody)
+            await anyio.sleep(POLL_SECONDS)
+        await self.end()
+
+    async def end(self) -> None:
+        """Tell what it cost until now, unless that was told."""
+        if self._began is not None and not self._has_ended:
+            self._has_ended = True
+            ended = await self._mark()
+            tell(what="done", count=self.handled_count, started_at=self._started_at, began=self._began, ended=ended)
+
+    async def _begin(self) -> None:
+        """Note where everything stood at the first dispatch; whoever comes meanwhile waits a round trip for it."""
+        if self._opened is None:
+            self._opened = anyio.Event()
+            self._began = await self._mark()
+            self._is_open = True
+            self._opened.set()
+        else:
+            await self._opened.wait()
+
+    async def _mark(self) -> Mark:
+        at, cpu_seconds = time.monotonic(), time.process_time()
+        assert self._runtime is not None
+        async with self._runtime.connections.connection() as connection:
+            row = await (await connection.execute(READ_WAL)).fetchone()
+        assert row is not None
+        return Mark(at, cpu_seconds, row[0])
+
+    def _value(self, name: str, **labels: str) -> float:
+        assert self._runtime is not None
+        return self._runtime.registry.get_sample_value(name, labels) or 0
+
+
+def tell(**report: object) -> None:
+    """Print a report as a line of JSON."""
+    sys.stdout.write(f"{orjson.dumps(report).decode()}\n")
+    sys.stdout.flush()
+
+
+def _read_line() -> bytes:
+    """Read the order, and nothing that comes after it."""
+    line = b""
+    while not line.endswith(b"\n"):
+        part = os.read(STDIN, 1)
+        if not part:
+            sys.exit(1)
+        line += part
+    return line
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,188 @@
+"""`outbox bench`: measures on databases of its own, on the server of OUTBOX_DSN or on an embedded PostgreSQL."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from relay.cli.printing import JsonFlag, print_json, print_table, say
+
+if TYPE_CHECKING:
+    from relay.bench.progress import Tell
+    from relay.bench.readings import Cost
+    from relay.bench.scratch import Server
+
+EVENTS_MIN = 10
+EVENTS_MAX = 10_000_000
+SECONDS_MAX = 3600
+
+Figures = dict[str, object]
+
+
+def drain(
+    events: Annotated[
+        int, typer.Argument(min=EVENTS_MIN, max=EVENTS_MAX, help="How many events, of 350 bytes of payload.")
+    ] = 100_000,
+    as_json: JsonFlag = False,
+) -> None:
+    """Drain a backlog through a handler that does nothing: the relay's own ceiling.
+
+    Time and CPU are of one relay process with 200 handlers, from the first
+    dispatch to the last receipt. A handler that calls an API is slower by
+    orders of magnitude.
+    """
+    from relay.bench import drain as bench  # noqa: PLC0415 (help needs none of it)
+
+    with _measuring() as (server, dsn, tell):
+        drained = bench.drain(dsn, events, tell)
+    _print("drain", server, drained.cost, {"start_seconds": drained.start_seconds}, as_json=as_json)
+
+
+def latency(
+    rate: Annotated[float, typer.Argument(min=0.1, max=10_000, help="Events a second.")] = 50,
+    seconds: Annotated[float, typer.Argument(min=0.1, max=SECONDS_MAX, help="For how long.")] = 20,
+    as_json: JsonFlag = False,
+) -> None:
+    """Measure from just before a commit to the handler, at a steady rate.
+
+    One emitter, an event a transaction, and the relay in a process of its
+    own. The commit's own time is in it, and is printed beside it. Around
+    OUTBOX_MUTE_RINGS_PER_SECOND, 100 by default, the relay changes between
+    being rung for and polling every 5 ms.
+    """
+    from relay.bench import latency as bench  # noqa: PLC0415 (help needs none of it)
+
+    with _measuring() as (server, dsn, tell):
+        found = bench.latency(dsn, rate, seconds, tell)
+    figures: Figures = {"rate_per_second": found.rate_per_second}
+    for name, spread in (("handler", found.handler), ("commit", found.commit)):
+        figures |= {f"{name}_{each}_milliseconds": value for each, value in asdict(spread).items()}
+    _print("latency", server, found.cost, {**figures, "muted_share": found.muted_share}, as_json=as_json)
+
+
+def emit(
+    connections: Annotated[int, typer.Option(min=1, max=1000, help="Writers.")] = 32,
+    seconds: Annotated[int, typer.Option(min=1, max=SECONDS_MAX, help="For how long, each variant.")] = 5,
+    as_json: JsonFlag = False,
+) -> None:
+    """Measure what emitting costs writers, beside a plain insert and a trigger that always notifies.
+
+    A transaction is one statement that inserts a row of the application's and
+    the event. Writers are pgbench where it is found, on this machine: they
+    compete with the server and the relay for its cores where those run here.
+    """
+    from relay.bench.emit import emit as bench  # noqa: PLC0415 (help needs none of it)
+    from relay.bench.writers import Writers  # noqa: PLC0415
+
+    with _measuring() as (server, dsn, tell):
+        writers = Writers(dsn, connections, server.pgbench)
+        say(f"{connections} connections of {writers.description}")
+        emitted = list(bench(dsn, writers, seconds, tell))
+    if as_json:
+        for each in emitted:
+            figures: Figures = {"variant": each.variant.value, "unsettled_events": each.unsettled}
+            _print("emit", server, each.cost, figures, as_json=True)
+        return
+    columns = ("variant", *_cost_figures(emitted[0].cost), "unsettled events")
+    print_table(
+        [column.replace("_", " ") for column in columns],
+        [
+            (each.variant.value, *map(_short, _cost_figures(each.cost).values()), _short(each.unsettled))
+            for each in emitted
+        ],
+    )
+    _print_tables(emitted[-1].cost)
+
+
+def horizon(
+    events: Annotated[
+        int, typer.Argument(min=EVENTS_MIN, max=EVENTS_MAX, help="How many events, of 350 bytes of payload.")
+    ] = 200_000,
+    as_json: JsonFlag = False,
+) -> None:
+    """Drain while a REPEATABLE READ transaction holds the horizon, and tell the rate of each tenth.
+
+    Nothing can be vacuumed away meanwhile. What only inserts stays level;
+    what updates or deletes its rows gets slower and slower.
+    """
+    from relay.bench import horizon as bench  # noqa: PLC0415 (help needs none of it)
+
+    with _measuring() as (server, dsn, tell):
+        held = bench.horizon(dsn, events, tell)
+    figures: Figures = {"last_to_first_tenth": held.last_to_first, "tenths_events_per_second": list(held.tenths)}
+    _print("horizon", server, held.cost, figures, as_json=as_json)
+
+
+@contextmanager
+def _measuring() -> Iterator[tuple[Server, str, Tell]]:
+    """Make a scratch database for the block, and say where."""
+    from relay.bench.progress import open_progress  # noqa: PLC0415 (help needs none of it)
+    from relay.bench.scratch import open_scratch, open_server  # noqa: PLC0415
+    from relay.bench.settings import BenchSettings  # noqa: PLC0415
+
+    given = BenchSettings.load().dsn
+    previous = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        if given is None:
+            say("OUTBOX_DSN is not set: measuring on an embedded PostgreSQL, with fsync, where temporary files go")
+        with open_server(None if given is None else given.get_secret_value()) as server, open_scratch(server) as dsn:
+            say(f"PostgreSQL {server.version}, {server.origin}; in a database of its own, dropped at the end")
+            with open_progress() as tell:
+                yield server, dsn, tell
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _interrupt(_number: int, _frame: object) -> NoReturn:
+    """Tidy up when asked to end, as after Ctrl-C."""
+    raise KeyboardInterrupt
+
+
+def _print(benchmark: str, server: Server, cost: Cost, figures: Figures, *, as_json: bool) -> None:
+    figures = {**_cost_figures(cost), **figures}
+    if as_json:
+        tables = {name: asdict(changes) for name, changes in cost.tables.items()}
+        print_json({"benchmark": benchmark, "server_version": server.version, **figures, "tables": tables})
+        return
+    print_table(("figure", benchmark), [(name.replace("_", " "), _short(value)) for name, value in figures.items()])
+    _print_tables(cost)
+
+
+def _cost_figures(cost: Cost) -> Figures:
+    return {
+        "events": cost.events,
+        "seconds": cost.seconds,
+        "events_per_second": cost.events_per_second,
+        "relay_cpu_microseconds_per_event": cost.cpu_microseconds,
+        "wal_bytes_per_event": cost.wal_bytes,
+        "statements_per_event": cost.statements,
+    }
+
+
+def _print_tables(cost: Cost) -> None:
+    """Print what became of the tables' rows: on the happy path those of events are only inserted."""
+    if sys.stdout.isatty():
+        say("rows, of all events together; updates of relays, lanes and cursors come with time, not with events:")
+    rows = [(name, each.inserted, each.updated, each.deleted, each.dead) for name, each in cost.tables.items()]
+    print_table(("table", "inserted", "updated", "deleted", "dead"), rows)
+
+
+def _short(value: object) -> str:
+    """Show a figure with as many digits as mean something."""
+    match value:
+        case None:
+            return ""
+        case list():
+            return ", ".join(map(_short, value))
+        case float() if abs(value) >= 100:
+            return f"{value:.0f}"
+        case float():
+            return f"{value:.3g}"
+        case _:
+            return str(value)

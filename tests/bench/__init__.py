@@ -1,0 +1,1 @@
+"""Tests of the benchmarks: what does not depend on the machine."""

@@ -1,0 +1,116 @@
+"""What does not depend on the machine: rows, statements, WAL, and that all figures are there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import pytest
+
+from relay.bench.emit import Variant, emit
+from relay.bench.progress import keep_silent
+from relay.bench.writers import Writers
+from tests.cli.calling import Outbox
+
+COST = {
+    "benchmark",
+    "server_version",
+    "events",
+    "seconds",
+    "events_per_second",
+    "relay_cpu_microseconds_per_event",
+    "wal_bytes_per_event",
+    "statements_per_event",
+    "tables",
+}
+PER_EVENT = ("outbox.events", "outbox.receipts", "outbox.steps", "outbox.attempts", "outbox.waiting", "bench.orders")
+"""Tables that grow with events; all others change with time."""
+
+
+LATENCY_STATEMENTS_MAX = 5.5
+"""Of 80 events at rest: three each, and what a relay's start and end take. A second and third look would make 6.7."""
+
+
+def only_inserted(tables: dict[str, dict[str, int]]) -> bool:
+    """Whether no row was updated or deleted for an event."""
+    changes = [tables[name] for name in PER_EVENT if name in tables]
+    return all(each["updated"] == each["deleted"] == each["dead"] == 0 for each in changes)
+
+
+def measure(outbox: Outbox, *arguments: object) -> list[dict[str, Any]]:
+    """Run a benchmark that succeeds, and return what it printed as JSON."""
+    answer = outbox("bench", *arguments, "--json")
+    assert answer.status == 0, answer.err
+    assert all(found.keys() >= COST for found in answer.objects)
+    return answer.objects
+
+
+def test_a_drain_only_inserts_and_groups_its_writes(outbox: Outbox) -> None:
+    """A receipt an event and nothing else; a hundred events share a statement, and 260 bytes of WAL carry one."""
+    [found] = measure(outbox, "drain", 3000)
+    assert found["events"] == 3000
+    assert found["tables"]["outbox.receipts"] == {"inserted": 3000, "updated": 0, "deleted": 0, "dead": 0}
+    assert only_inserted(found["tables"])
+    assert 0 < found["wal_bytes_per_event"] <= 260
+    assert 0 < found["statements_per_event"] <= 0.05
+    assert found["seconds"] > 0
+    assert found["start_seconds"] > 0
+    assert found["relay_cpu_microseconds_per_event"] > 0
+
+
+def test_a_held_horizon_leaves_no_dead_rows_of_events(outbox: Outbox) -> None:
+    """What grows with events has nothing to vacuum, and each tenth has its rate."""
+    [found] = measure(outbox, "horizon", 500)
+    assert only_inserted(found["tables"])
+    assert found["tables"]["outbox.receipts"]["inserted"] == 500
+    assert len(found["tenths_events_per_second"]) == 10
+    assert found["last_to_first_tenth"] > 0
+
+
+def test_latency_counts_every_event_at_its_rate(outbox: Outbox) -> None:
+    """60 events after a warm-up of 20, each of them timed; emit, one look and one receipt are all that one takes."""
+    [found] = measure(outbox, "latency", 60, 1)
+    assert found["tables"]["outbox.events"]["inserted"] == 80
+    assert only_inserted(found["tables"])
+    assert 0 < found["handler_p50_milliseconds"] <= found["handler_p99_milliseconds"]
+    assert found["handler_p99_milliseconds"] <= found["handler_max_milliseconds"]
+    assert 0 < found["commit_p50_milliseconds"] <= found["commit_max_milliseconds"]
+    assert found["rate_per_second"] <= 70
+    assert found["muted_share"] == 0
+    assert found["statements_per_event"] <= LATENCY_STATEMENTS_MAX
+
+
+def test_emit_measures_each_variant(outbox: Outbox) -> None:
+    """A transaction is one statement; the relay at work brings a receipt an event."""
+    found = measure(outbox, "emit", "--seconds", 1, "--connections", 2)
+    assert [each["variant"] for each in found] == [variant.value for variant in Variant]
+    assert all(each["events"] > 0 and only_inserted(each["tables"]) for each in found)
+    assert all(1 <= each["statements_per_event"] < 1.5 for each in found[:-1])
+    assert [each["unsettled_events"] is None for each in found] == [True] * 4 + [False]
+    relayed = found[-1]["tables"]
+    assert relayed["outbox.receipts"]["inserted"] == relayed["outbox.events"]["inserted"]
+
+
+def test_emit_does_without_pgbench(database: str) -> None:
+    """Python writes then, and says that it may be the limit."""
+    writers = Writers(database, 4, None)
+    found = list(emit(database, writers, 0.2, keep_silent))
+    assert "may be the limit" in writers.description
+    assert [each.variant for each in found] == list(Variant)
+    assert all(each.cost.events > 0 for each in found)
+    orders = found[0].cost.tables["bench.orders"]
+    assert orders.inserted == found[0].cost.events
+
+
+@pytest.mark.parametrize("benchmark", [("drain", 10), ("horizon", 10)])
+def test_nothing_is_left_and_nothing_of_the_users_is_touched(
+    benchmark: tuple[object, ...], outbox: Outbox, empty_database: str, scratches: Callable[[], list[str]]
+) -> None:
+    """The scratch database is gone, and the one in OUTBOX_DSN has no schema still."""
+    answer = outbox("bench", *benchmark)
+    assert answer.status == 0
+    assert "\t" in answer.out
+    assert scratches() == []
+    with psycopg.connect(empty_database) as connection:
+        assert connection.execute("select to_regnamespace('outbox')").fetchone() == (None,)
