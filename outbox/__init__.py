@@ -3,7 +3,7 @@
 event.py outcome.py     the values: what was decided, what became of it
 emit.py                 an application's side: write an event in its own transaction
 log.py                  the relay's side of the log: windows, cursors
-settle.py               the relay's side of outcomes: every durable write, fenced
+batch.py settle.py      the relay's side of outcomes: every durable write, fenced
 ledger.py               a handler's side of its steps: intents before irreversible calls
 handler.py              what delivers events of one type
 operations.py           a person's side: find, replay, cancel, release
@@ -11,5 +11,7 @@ life.py                 a person's side: all that ever happened to an event
 holds.py                a person's side: what pauses, and until when
 ownership.py            a person's side: relays, lanes, and how far each has come
 prune.py                deletes what ended long ago
+lease.py waiting.py     the relay's side of time: who owns which lanes, what is due
 database.py             connections, and whether a server will do
+settings.py encode.py   what all packages share: settings from the environment, JSON that PostgreSQL takes
 """

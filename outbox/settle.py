@@ -13,21 +13,17 @@ One writer at a time for each relay: two transactions that share-lock one row at
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, LiteralString
+from typing import Literal, LiteralString
 
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
-from outbox.encode import encode
+from outbox.batch import Batch, arguments_of
 from outbox.errors import LeaseLost
-from outbox.event import Event, EventId, JsonObject, Lane, RelayId
-from outbox.ledger import Step
+from outbox.event import EventId, Lane, RelayId
 from outbox.log import Cursor
-from outbox.outcome import Reason
 
 SETTLE: LiteralString = """
 with fence as materialized (
@@ -181,95 +177,6 @@ select heads.key, heads.sequence, heads.event_id is null as free from fence, hea
 
 Verdict = Literal["written", "cancelled", "expired", "lease_too_short"]
 
-Ended = Literal["published", "dead", "cancelled", "expired"]
-"""The values of `outbox.receipts.outcome`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """An event's end. `dispatched_seconds_ago` is None for one that was never dispatched."""
-
-    event: Event
-    outcome: Ended
-    reason: str | None
-    attempts: int
-    deferrals: int
-    result: JsonObject | None
-    error: str | None
-    dispatched_seconds_ago: float | None
-    was_waiting: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """A waiting row. `delay_seconds` may be `math.inf`: for another event, or for a person.
-
-    It is due at the event's deadline at the latest, to expire then; but what may be live does not expire.
-
-    `for_hold`: it waits for the holds on its key and on the app, and is due when the database says that they end, to
-    the instant; at once where none stands any more.
-    """
-
-    event: Event
-    reason: Reason
-    delay_seconds: float
-    attempts: int
-    deferrals: int
-    error: str | None
-    for_hold: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Try:
-    """A row of `outbox.attempts`: a try that failed, or had the event wait, and has something to tell."""
-
-    event: Event
-    reason: str
-    error: str
-    context: JsonObject | None
-
-
-@dataclass(frozen=True, slots=True)
-class HoldRow:
-    """A row of `outbox.holds`. `delay_seconds` may be `math.inf`."""
-
-    scope: Literal["key", "app"]
-    key: str
-    delay_seconds: float
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class StepRow:
-    """A row of `outbox.steps`. `call_seconds`: how long the lease must outlive now, for an intent."""
-
-    event: Event
-    step: Step
-    call_seconds: float | None
-
-
-@dataclass(slots=True)
-class Batch:
-    """What one statement writes."""
-
-    receipts: list[Receipt] = field(default_factory=list)
-    waits: list[Wait] = field(default_factory=list)
-    tries: list[Try] = field(default_factory=list)
-    holds: list[HoldRow] = field(default_factory=list)
-    steps: list[StepRow] = field(default_factory=list)
-
-    def __bool__(self) -> bool:
-        return bool(self.receipts or self.waits or self.tries or self.holds or self.steps)
-
-    @property
-    def lanes(self) -> list[Lane]:
-        """The lanes that this batch touches."""
-        touched = {row.event.lane for row in self.receipts}
-        touched.update(row.event.lane for row in self.waits)
-        touched.update(row.event.lane for row in self.steps)
-        return list(touched)
-
-
 StepVerdicts = dict[tuple[EventId, int], tuple[Verdict, datetime | None]]
 
 
@@ -283,7 +190,7 @@ async def settle(connection: AsyncConnection[TupleRow], relay_id: RelayId, batch
         LeaseLost: This incarnation is retired or does not own the lanes; nothing was written.
         psycopg.Error: Whether the batch was written is not known.
     """
-    cursor = await connection.execute(SETTLE, _arguments(relay_id, batch), prepare=True)
+    cursor = await connection.execute(SETTLE, {"relay_id": relay_id, **arguments_of(batch)}, prepare=True)
     rows = await cursor.fetchall()
     if not rows:
         raise LeaseLost(f"relay {relay_id} is retired, or a lane that it wrote to is another's")
@@ -322,87 +229,3 @@ async def promote(
     if not rows:
         raise LeaseLost(f"relay {relay_id} is retired")
     return [(key, sequence) for key, sequence, free in rows if free]
-
-
-def _arguments(relay_id: RelayId, batch: Batch) -> dict[str, Any]:
-    return {
-        "relay_id": relay_id,
-        "lanes": batch.lanes,
-        "receipts": encode([_receipt_record(row) for row in batch.receipts]),
-        "no_longer_waiting": [row.event.id for row in batch.receipts if row.was_waiting],
-        "waits": encode([_wait_record(row) for row in batch.waits]),
-        "held_keys": _held_keys(batch.waits),
-        "tries": encode([_try_record(row) for row in batch.tries]),
-        "holds": encode([_hold_record(row) for row in batch.holds]),
-        "steps": encode([_step_record(row) for row in batch.steps]),
-    }
-
-
-def _receipt_record(row: Receipt) -> JsonObject:
-    """Null is what is left out: most receipts have neither reason nor error."""
-    record: JsonObject = {
-        "event_id": row.event.id,
-        "outcome": row.outcome,
-        "attempts": row.attempts,
-        "deferrals": row.deferrals,
-        "dispatched_seconds_ago": row.dispatched_seconds_ago,
-    }
-    if row.reason is not None:
-        record["reason"] = row.reason
-    if row.result:
-        record["result"] = row.result
-    if row.error is not None:
-        record["error"] = row.error
-    return record
-
-
-def _wait_record(row: Wait) -> JsonObject:
-    return {
-        "event_id": row.event.id,
-        "lane": row.event.lane,
-        "key": row.event.key,
-        "sequence": row.event.sequence,
-        "reason": row.reason,
-        "delay_seconds": _finite(row.delay_seconds),
-        "for_hold": row.for_hold,
-        "expires_at": None if row.reason is Reason.UNKNOWN else row.event.expires_at,
-        "attempts": row.attempts,
-        "deferrals": row.deferrals,
-        "error": row.error,
-    }
-
-
-def _held_keys(waits: Sequence[Wait]) -> list[str]:
-    """The keys of the holds that are waited for; the app's is empty."""
-    keys = {wait.event.key or "" for wait in waits if wait.for_hold}
-    return sorted(keys | {""}) if keys else []
-
-
-def _try_record(row: Try) -> JsonObject:
-    return {"event_id": row.event.id, "reason": row.reason, "error": row.error, "context": row.context}
-
-
-def _hold_record(row: HoldRow) -> JsonObject:
-    return {
-        "scope": row.scope,
-        "key": row.key,
-        "delay_seconds": _finite(row.delay_seconds),
-        "reason": row.reason,
-    }
-
-
-def _step_record(row: StepRow) -> JsonObject:
-    return {
-        "event_id": row.event.id,
-        "position": row.step.position,
-        "name": row.step.name,
-        "state": row.step.state,
-        "fingerprint": row.step.fingerprint,
-        "detail": row.step.detail,
-        "call_seconds": row.call_seconds,
-    }
-
-
-def _finite(seconds: float) -> float | None:
-    """JSON has no infinity: null stands for it."""
-    return seconds if math.isfinite(seconds) else None

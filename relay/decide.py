@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import assert_never
 
+from outbox.batch import Ended, HoldRow, Receipt, Try, Wait
 from outbox.outcome import Cancelled, Dead, Defer, Expired, Hold, Outcome, Published, Reason, Retry, Unknown
-from outbox.settle import Ended, HoldRow, Receipt, Try, Wait
 from relay.backoff import Backoff
 from relay.delivery import Delivery, Park
 

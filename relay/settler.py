@@ -21,12 +21,13 @@ from anyio.abc import TaskStatus
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
+from outbox.batch import Batch, StepRow
 from outbox.errors import DeadlinePassed, EventCancelled, LeaseLost
 from outbox.event import Event, EventId, Lane, RelayId
 from outbox.ledger import Step
 from outbox.log import Cursor
 from outbox.outcome import Cancelled, Outcome, Reason
-from outbox.settle import Batch, StepRow, Verdict, promote, save_cursor, settle
+from outbox.settle import Verdict, promote, save_cursor, settle
 from relay.decide import Policy, Rows, decide
 from relay.delivery import Delivery, Park
 from relay.holds import Holds

@@ -11,11 +11,11 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
 from outbox import database, lease
+from outbox.batch import Receipt, Wait
 from outbox.emit import Options, emit
 from outbox.event import LANE_COUNT, Event, EventId, Lane, RelayId
 from outbox.log import FETCH
 from outbox.outcome import Reason
-from outbox.settle import Receipt, Wait
 
 Store = AsyncConnection[TupleRow]
 

@@ -7,9 +7,10 @@ from typing import Any, LiteralString
 
 import pytest
 
+from outbox.batch import Batch, HoldRow, StepRow
 from outbox.ledger import Step, StepState
 from outbox.outcome import Reason
-from outbox.settle import Batch, HoldRow, StepRow, settle
+from outbox.settle import settle
 from outbox.waiting import (
     LOAD_DUE,
     NEXT_DUE,

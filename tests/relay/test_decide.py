@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from outbox.batch import HoldRow, Try
 from outbox.ledger import Step, StepState
 from outbox.outcome import Cancelled, Dead, Defer, Expired, Hold, Outcome, Published, Reason, Retry, Unknown
-from outbox.settle import HoldRow, Try
 from relay.backoff import Backoff
 from relay.decide import Policy, decide
 from relay.delivery import Delivery, Park
