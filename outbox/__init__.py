@@ -10,6 +10,7 @@ operations.py           a person's side: find, replay, cancel, release
 life.py                 a person's side: all that ever happened to an event
 holds.py                a person's side: what pauses, and until when
 ownership.py            a person's side: relays, lanes, and how far each has come
+refusals.py             a person's side: what the SQL functions refuse, as Refused
 prune.py                deletes what ended long ago
 lease.py waiting.py     the relay's side of time: who owns which lanes, what is due
 database.py             connections, and whether a server will do

@@ -9,9 +9,9 @@ doorbell -> reader -> scheduler -> workers -> settler
 
 delivery.py holds.py scheduler.py decide.py backoff.py    values and pure decisions
 clock.py lanes.py                                         the database's time, the lease
-pruner.py                                                 deletes what ended long ago
+gauges.py pruner.py                                       what is read and deleted now and then
 incarnation.py                                            all of the above, for as long as one lease lasts
-app.py                                                    the process around incarnations: handlers, HTTP, signals
+app.py installation.py                                    the process around incarnations: handlers, HTTP, signals
 metrics.py health.py logs.py settings.py                  what people see and set
-cli/ demo/                                                what people call
+cli/ demo/ bench/                                         what people call
 """

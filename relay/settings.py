@@ -21,14 +21,10 @@ class DatabaseSettings(Settings):
     )
 
 
-class RelaySettings(Settings):
+class RelaySettings(DatabaseSettings):
     """How a relay runs. Seconds are seconds; counts bound memory and concurrency."""
 
-    model_config = SettingsConfigDict(env_prefix="OUTBOX_")
-
-    dsn: SecretStr = Field(
-        description="expected a PostgreSQL connection string such as postgresql://user@host/database"
-    )
+    model_config = SettingsConfigDict(extra="forbid")
 
     metrics_host: str = Field("127.0.0.1", description="where /metrics, /healthz and /readyz listen")
     metrics_port: int = Field(9464, ge=0, le=65535, description="their port; 0 takes a free one")

@@ -55,7 +55,7 @@ create index events_by_xid on outbox.events (xid);
 create unique index events_by_dedupe_key on outbox.events (dedupe_key) where dedupe_key is not null;
 create index events_by_replay_of on outbox.events (replay_of) where replay_of is not null;
 
-comment on table outbox.events is 'The log. Insert-only, written by outbox.emit() alone, read by snapshot windows over xid.';
+comment on table outbox.events is 'The log. Insert-only until outbox.prune() deletes what ended long ago; written by outbox.emit() alone, read by snapshot windows over xid.';
 comment on column outbox.events.xid is 'The top-level transaction that emitted the event; windows of the log are ranges of it.';
 comment on column outbox.events.id is 'Identity. Ids do not commit in order: never use one as a cursor.';
 comment on column outbox.events.lane is 'Which of the 64 lanes the event travels in: hashtextextended(key, 0) & 63, or any lane without a key.';
