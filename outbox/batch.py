@@ -146,6 +146,7 @@ def _wait_record(row: Wait) -> JsonObject:
         "attempts": row.attempts,
         "deferrals": row.deferrals,
         "error": row.error,
+        "owed_since": row.event.owed_since,
     }
 
 

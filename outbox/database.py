@@ -25,8 +25,8 @@ from schema.server import describe, reason
 SERVER_VERSION_MIN = 140000
 """PostgreSQL 14: `create or replace trigger`, and xid8 snapshots without a patch."""
 
-LOG_READER_SETTINGS: Mapping[str, str] = {
-    # The log's plans must not hang on statistics: index range scans on xid, always.
+PLANNER_SETTINGS: Mapping[str, str] = {
+    # Plans over the log and over what waits must not hang on statistics: index scans, always.
     "enable_seqscan": "off",
     "enable_bitmapscan": "off",
     "plan_cache_mode": "force_generic_plan",

@@ -53,3 +53,8 @@ class Event:
     def sequence_key(self) -> tuple[str, str] | None:
         """What orders it among others: (key, sequence)."""
         return None if self.sequence is None or self.key is None else (self.key, self.sequence)
+
+    @property
+    def owed_since(self) -> datetime:
+        """Since when it should have ended: when it was emitted, or its `publish_at` where that is later."""
+        return self.created_at if self.publish_at is None else max(self.created_at, self.publish_at)

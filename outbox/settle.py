@@ -75,7 +75,7 @@ no_longer_waiting as (
 ),
 waits as (
   insert into outbox.waiting as w (
-    event_id, lane, key, sequence, reason, due_at, attempts, deferrals, error
+    event_id, lane, key, sequence, reason, due_at, attempts, deferrals, error, owed_since
   )
   select
     t.event_id, t.lane, t.key, t.sequence, t.reason,
@@ -91,10 +91,10 @@ waits as (
       else coalesce(clock_timestamp() + t.delay_seconds * interval '1 second', 'infinity') end,
       t.expires_at
     ),
-    t.attempts, t.deferrals, t.error
+    t.attempts, t.deferrals, t.error, t.owed_since
   from fence, holds_first, jsonb_to_recordset(%(waits)s::jsonb) as t (
     event_id bigint, lane smallint, key text, sequence text, reason text, delay_seconds float8, for_hold boolean,
-    expires_at timestamptz, attempts integer, deferrals integer, error text
+    expires_at timestamptz, attempts integer, deferrals integer, error text, owed_since timestamptz
   )
   on conflict (event_id) do update set
     reason = excluded.reason, due_at = excluded.due_at, attempts = excluded.attempts, deferrals = excluded.deferrals,

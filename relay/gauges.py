@@ -10,10 +10,13 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
 from outbox.outcome import Reason
-from outbox.waiting import count_by_reason, oldest_waiting_seconds
+from outbox.waiting import count_waiting, estimate_waiting_count
 from relay.clock import DatabaseClock
 from relay.metrics import RelayMetrics
 from relay.reader import Reader
+
+WAITING_COUNT_MAX = 10_000
+"""Waiting events are counted so far for each reason: a million must not be read every few seconds."""
 
 
 @dataclass(slots=True)
@@ -40,11 +43,13 @@ class Gauges:
         self.metrics.oldest_unsettled.set_function(self._oldest_unsettled_seconds)
         task_status.started()
         while True:
-            counts = await count_by_reason(self.connection)
-            for reason in Reason:
-                self.metrics.waiting.labels(reason.value).set(counts.get(reason, 0))
-            waiting_seconds = await oldest_waiting_seconds(self.connection)
-            self._waiting_since = self.clock.now() - waiting_seconds if waiting_seconds else None
+            waiting = await count_waiting(self.connection, count_max=WAITING_COUNT_MAX)
+            for reason, found in waiting.items():
+                self.metrics.waiting.labels(reason.value).set(found.count)
+            self.metrics.waiting_estimate.set(await estimate_waiting_count(self.connection))
+            # What waits for its time is not late, and a row of an older release does not say since when it is.
+            late = [found.oldest_seconds or 0.0 for reason, found in waiting.items() if reason is not Reason.SCHEDULED]
+            self._waiting_since = self.clock.now() - max(late) if max(late) > 0 else None
             await anyio.sleep(self.every_seconds)
 
     def _oldest_unsettled_seconds(self) -> float:

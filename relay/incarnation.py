@@ -159,8 +159,8 @@ class _Relay:
         connect: _Connect,
     ) -> _Relay:
         """Wire the services for the lanes of a lease."""
-        reading = await connect("outbox-reader", database.LOG_READER_SETTINGS)
-        waiting = await connect("outbox-timers")
+        reading = await connect("outbox-reader", database.PLANNER_SETTINGS)
+        waiting = await connect("outbox-timers", database.PLANNER_SETTINGS)
         scheduler = Scheduler()
         scheduler.block(await load_blocked_sequences(waiting, lease.lanes))
         holds = Holds()
@@ -188,7 +188,7 @@ class _Relay:
             park=relay.settler.settle,
             resume=relay.resume,
         )
-        relay.doorbell = Doorbell(settings, reading, lease.relay_id, metrics, relay.waiting_changed)
+        relay.doorbell = Doorbell(settings, reading, lease.relay_id, metrics, relay.timers.look)
         relay.reader = Reader(
             connection=reading,
             logs=[
@@ -214,7 +214,13 @@ class _Relay:
             short_deferral_seconds=settings.short_deferral_seconds,
             unknown_seconds=settings.unknown_seconds,
         )
-        relay.gauges = Gauges(await connect("outbox-gauges"), relay.reader, clock, metrics, settings.gauge_seconds)
+        relay.gauges = Gauges(
+            await connect("outbox-gauges", database.PLANNER_SETTINGS),
+            relay.reader,
+            clock,
+            metrics,
+            settings.gauge_seconds,
+        )
         return relay
 
     def offer(self, delivery: Delivery) -> None:
@@ -235,7 +241,7 @@ class _Relay:
         self.timers.settled(event_ids)
         self.workers.wake()
 
-    def waiting_changed(self, due_seconds: float = 0) -> None:
+    def waiting_changed(self, due_seconds: float) -> None:
         """A waiting row is due in so many seconds."""
         self.timers.expect(due_seconds)
 

@@ -54,7 +54,17 @@ class RelayMetrics:
         self.backlog = Gauge(
             "outbox_backlog_events", "Events read or listed from the log and not settled.", registry=registry
         )
-        self.waiting = Gauge("outbox_waiting_events", "Events that wait, by reason.", ["reason"], registry=registry)
+        self.waiting = Gauge(
+            "outbox_waiting_events",
+            "Events that wait, by reason, counted up to 10,000: a gauge that stands there means so many or more.",
+            ["reason"],
+            registry=registry,
+        )
+        self.waiting_estimate = Gauge(
+            "outbox_waiting_events_estimate",
+            "Events that wait, whatever the reason, as of the table's last vacuum or analyze.",
+            registry=registry,
+        )
         self.in_flight = Gauge("outbox_in_flight_events", "Events that a handler works on.", registry=registry)
         self.dispatch_delay = Histogram(
             "outbox_dispatch_delay_seconds",

@@ -24,7 +24,7 @@ class Reader:
     """Looks at the log when the doorbell says so.
 
     Attributes:
-        connection: In autocommit, with the planner settings of `outbox.database.LOG_READER_SETTINGS`.
+        connection: In autocommit, with the planner settings of `outbox.database.PLANNER_SETTINGS`.
         logs: One log reader for each distinct cursor: nearly always one.
         doorbell: When to look.
         offer: Takes a delivery.

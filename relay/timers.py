@@ -17,16 +17,20 @@ from psycopg.rows import TupleRow
 
 from outbox.event import EventId, Lane
 from outbox.outcome import Reason
-from outbox.waiting import Due, load_due, load_holds, load_steps, seconds_to_next_due
+from outbox.waiting import Due, load_due, load_due_of_keys, load_holds, load_steps, seconds_to_next_due
 from relay.delivery import Delivery, Park
 from relay.holds import Holds
 
-_DUE_MAX = 500
-_DUE_OF_A_KEY_MAX = 10
+_DUE_MAX = 2000
+_DUE_OF_A_KEY_MAX = 20
 """One of a key runs at a time: more of it in hand would only keep those of other keys out."""
 
 _LOOK_SECONDS_MAX = 10.0
-"""Waiting rows change by others' hands too, and a notification may be missed."""
+"""Waiting rows change by others' hands too, and a notification may be missed: so often a look is at all that is due."""
+
+_OVERLAP_SECONDS = 5.0
+"""What a look has seen due the next one passes over, but for rows that were about to commit: the settler's writes take
+no longer. Busy keys may have any number of due rows, and no look may cost as many."""
 
 
 @dataclass(slots=True)
@@ -52,7 +56,10 @@ class Timers:
     _order: count[int] = field(default_factory=count)
     _in_hand: dict[EventId, str | None] = field(default_factory=dict)
     _in_hand_of_key: Tally[str] = field(default_factory=Tally)
+    _crowded: set[str] = field(default_factory=set)
     _look_at: float = 0
+    _seen_at: float = -math.inf
+    _look_everywhere_at: float = 0
     _sooner: anyio.Event = field(default_factory=anyio.Event)
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
@@ -80,6 +87,11 @@ class Timers:
             self._look_at = at
             self._sooner.set()
 
+    def look(self) -> None:
+        """Look at all that is due, at once: others than this relay changed what waits."""
+        self._seen_at = -math.inf
+        self.expect(0)
+
     def settled(self, event_ids: Sequence[EventId]) -> None:
         """Let events go: their waiting rows are gone, or due at another time."""
         if not self._in_hand:
@@ -89,9 +101,9 @@ class Timers:
             key = self._in_hand.pop(event_id, None)
             if key is not None:
                 self._in_hand_of_key[key] -= 1
+                made_room |= key in self._crowded and self._has_room(key)
                 if not self._in_hand_of_key[key]:
                     del self._in_hand_of_key[key]
-                    made_room = True
         if made_room:
             self.expect(0)
 
@@ -113,32 +125,65 @@ class Timers:
             self.resume(heapq.heappop(self._paused)[2])
 
     async def _look(self) -> None:
-        self._look_at = time.monotonic() + _LOOK_SECONDS_MAX
+        now = time.monotonic()
+        self._look_at = now + _LOOK_SECONDS_MAX
         look = self.holds.begin_look()
         held = await load_holds(self.connection)
         self.holds.looked(look, [(hold.key, time.monotonic() + hold.seconds) for hold in held])
+        if now >= self._look_everywhere_at:
+            self._seen_at, self._look_everywhere_at = -math.inf, now + _LOOK_SECONDS_MAX
+        await self._refill()
         room = _DUE_MAX - len(self._in_hand)
         if room <= 0:
             return  # what settles makes room, and has us look again
-        in_hand, busy = list(self._in_hand), self._busy_keys()
-        due = await load_due(self.connection, self.lanes, in_hand=in_hand, busy=busy, limit=room)
+        due = await load_due(
+            self.connection,
+            self.lanes,
+            in_hand=list(self._in_hand),
+            busy=list(self._crowded),
+            limit=room,
+            within_seconds=self._unseen_seconds(now),
+        )
         await self._hand_over([each for each in due if self._take(each)])
         if len(due) == room:
             self.expect(0)
             return
-        in_hand, busy = list(self._in_hand), self._busy_keys()
-        seconds = await seconds_to_next_due(self.connection, self.lanes, in_hand=in_hand, busy=busy)
+        self._seen_at = now
+        seconds = await seconds_to_next_due(
+            self.connection,
+            self.lanes,
+            in_hand=list(self._in_hand),
+            busy=list(self._crowded),
+            within_seconds=self._unseen_seconds(time.monotonic()),
+        )
         if seconds is not None:
             self.expect(max(0.001, seconds))
 
-    def _busy_keys(self) -> list[str]:
-        return [key for key, count in self._in_hand_of_key.items() if count >= _DUE_OF_A_KEY_MAX]
+    async def _refill(self) -> None:
+        """Take more of the keys of which more was due than we took."""
+        keys = [key for key in self._crowded if self._has_room(key)]
+        if not keys or len(self._in_hand) >= _DUE_MAX:
+            return
+        limit = _DUE_OF_A_KEY_MAX // 2
+        due = await load_due_of_keys(self.connection, keys, in_hand=list(self._in_hand), limit=limit)
+        found = Tally(each.event.key for each in due)
+        self._crowded.difference_update(key for key in keys if found[key] < limit)
+        await self._hand_over([each for each in due if self._take(each)])
+
+    def _has_room(self, key: str) -> bool:
+        return self._in_hand_of_key[key] <= _DUE_OF_A_KEY_MAX // 2
+
+    def _unseen_seconds(self, now: float) -> float | None:
+        """How long ago what no look has seen can have been due; None: at any time."""
+        seconds = now - self._seen_at + _OVERLAP_SECONDS
+        return seconds if math.isfinite(seconds) else None
 
     def _take(self, due: Due) -> bool:
         """Take a due event in hand, unless so many of its key are."""
         key = due.event.key
         if key is not None:
             if self._in_hand_of_key[key] >= _DUE_OF_A_KEY_MAX:
+                self._crowded.add(key)
                 return False
             self._in_hand_of_key[key] += 1
         self._in_hand[due.event.id] = key

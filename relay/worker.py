@@ -147,7 +147,7 @@ class Workers:
         first_call = not delivery.dispatched_at and delivery.reason in (None, Reason.SCHEDULED)
         delivery.dispatched_at = time.monotonic()
         if first_call:
-            self.metrics.dispatch_delay.observe(max(0.0, self.clock.now() - _due_at(delivery)))
+            self.metrics.dispatch_delay.observe(max(0.0, self.clock.now() - delivery.event.owed_since.timestamp()))
         self._running[delivery] = scope
         try:
             outcome = await self._call(delivery, scope)
@@ -194,10 +194,3 @@ class Workers:
         else:
             self.settle(delivery, outcome)
         self.wake()
-
-
-def _due_at(delivery: Delivery) -> float:
-    """When the event should have been dispatched, in seconds of the epoch."""
-    event = delivery.event
-    due_at = event.created_at if event.publish_at is None else max(event.created_at, event.publish_at)
-    return due_at.timestamp()

@@ -30,7 +30,7 @@ async def test_options_of_the_address_are_kept(database: str) -> None:
     """What the DSN sets, stays set beside our own settings."""
     dsn = make_conninfo(database, options="-c search_path=social")
     async with await connections.connect(
-        dsn, application_name="t", settings=connections.LOG_READER_SETTINGS
+        dsn, application_name="t", settings=connections.PLANNER_SETTINGS
     ) as connection:
         assert await value(connection, "show search_path") == "social"
         assert await value(connection, "show enable_seqscan") == "off"

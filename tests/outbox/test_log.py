@@ -82,7 +82,7 @@ async def read_out(reader: LogReader) -> list[Event]:
 
 
 async def reading(dsn: str) -> AsyncConnection[Any]:
-    return await connections.connect(dsn, application_name="test", settings=connections.LOG_READER_SETTINGS)
+    return await connections.connect(dsn, application_name="test", settings=connections.PLANNER_SETTINGS)
 
 
 @pytest.mark.parametrize(("seed", "slice_count"), [(1, 1000), (2, 7)])

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import math
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, LiteralString
 
 import pytest
 
+from outbox import database as connections
 from outbox.batch import Batch, HoldRow, StepRow
 from outbox.ledger import Step, StepState
 from outbox.outcome import Reason
 from outbox.settle import settle
 from outbox.waiting import (
+    COUNT_BY_REASON,
     LOAD_DUE,
+    LOAD_DUE_OF_KEYS,
     NEXT_DUE,
     HeldFor,
-    count_by_reason,
+    count_waiting,
+    estimate_waiting_count,
     load_blocked_sequences,
     load_due,
+    load_due_of_keys,
     load_holds,
     load_steps,
-    oldest_waiting_seconds,
     seconds_to_next_due,
 )
 from tests.outbox.store import LANES, Store, event, events, ids, incarnate, value, wait
@@ -28,13 +35,20 @@ from tests.outbox.store import LANES, Store, event, events, ids, incarnate, valu
 pytestmark = pytest.mark.anyio
 
 MANY: LiteralString = """
-with made as (select outbox.emit('t', key => 'k' || n) as id, n from generate_series(1, 20000) as n)
-insert into outbox.waiting (event_id, lane, key, reason, due_at, attempts, deferrals)
-select
-  id, hashtextextended('k' || n, 0) & 63, 'k' || n, 'retry',
-  case when n <= 3 then clock_timestamp() else clock_timestamp() + n * interval '1 second' end, 1, 0
-from made
+with made as (
+  insert into outbox.events (lane, key, type, payload, headers, publish_at)
+  select n % 64, 'k' || n % 640, 't', '{}', '{}', clock_timestamp() + case
+    -- Due: three of lane 1, nearly all of lane 2, nothing else within a day.
+    when n in (65, 129, 193) or n % 64 = 2 then - n * interval '1 second'
+    else interval '1 day' + n * interval '1 second'
+  end
+  from generate_series(1, 64000) as n
+  returning id, lane, key, publish_at
+)
+insert into outbox.waiting (event_id, lane, key, reason, due_at, attempts, deferrals, owed_since)
+select id, lane, key, 'scheduled', publish_at, 0, 0, publish_at from made
 """
+"""Scheduled events, a thousand a lane and a hundred a key."""
 
 
 async def test_due_events_come_in_the_order_in_which_they_were_due(store: Store) -> None:
@@ -163,44 +177,123 @@ async def test_sequences_of_which_an_event_waits_are_blocked(store: Store) -> No
 
 
 async def test_waiting_events_are_counted_by_reason(store: Store) -> None:
-    """The gauge tells why events wait."""
+    """The gauge tells why events wait, up to its bound."""
     relay_id = await incarnate(store)
     of = await events(store, 3)
     reasons = (Reason.RETRY, Reason.RETRY, Reason.UNKNOWN)
     await settle(store, relay_id, Batch(waits=[wait(each, reason) for each, reason in zip(of, reasons, strict=True)]))
-    assert await count_by_reason(store) == {Reason.RETRY: 2, Reason.UNKNOWN: 1}
+    counts = {reason: found.count for reason, found in (await count_waiting(store, count_max=9)).items()}
+    assert counts == dict.fromkeys(Reason, 0) | {Reason.RETRY: 2, Reason.UNKNOWN: 1}
+    assert (await count_waiting(store, count_max=1))[Reason.RETRY].count == 1
+
+
+async def test_the_number_of_waiting_events_is_estimated(store: Store) -> None:
+    """By the server's statistics: none before it has any."""
+    assert await estimate_waiting_count(store) == 0
+    relay_id = await incarnate(store)
+    await settle(store, relay_id, Batch(waits=[wait(each) for each in await events(store, 3)]))
+    await store.execute("analyze outbox.waiting")
+    assert await estimate_waiting_count(store) == 3
 
 
 async def test_a_scheduled_event_is_not_late(store: Store) -> None:
-    """Age counts from the time that an event was to be published, if that is later, and not while it is scheduled."""
+    """Age counts from the time that an event was to be published, if that is later than when it was emitted."""
     relay_id = await incarnate(store)
-    scheduled, late = await events(store, 2)
-    await settle(store, relay_id, Batch(waits=[wait(scheduled, Reason.SCHEDULED)]))
-    assert await oldest_waiting_seconds(store) == 0
-    await settle(store, relay_id, Batch(waits=[wait(late)]))
-    assert 0 < await oldest_waiting_seconds(store) < 60
+    [earlier, late], scheduled = await events(store, 2), await event(store, publish_at=datetime(2100, 1, 1, tzinfo=UTC))
+    await settle(store, relay_id, Batch(waits=[wait(late), wait(earlier), wait(scheduled, Reason.SCHEDULED)]))
+    found = await count_waiting(store, count_max=9)
+    age = found[Reason.RETRY].oldest_seconds
+    assert age is not None
+    assert 0 < age < 60
+    assert age > await value(store, "select extract(epoch from clock_timestamp() - %s)::float8", [late.created_at])
+    assert (found[Reason.SCHEDULED].oldest_seconds or 0) < 0
+    assert found[Reason.PARKED].oldest_seconds is None
 
 
-async def rows_removed(store: Store, query: LiteralString, arguments: dict[str, Any]) -> int:
-    """Run a query, and return how many waiting rows it read for nothing."""
-    explain: LiteralString = "explain (analyze, format json) " + query
+async def test_a_look_passes_over_what_an_earlier_one_has_seen(store: Store) -> None:
+    """It is in hand or of a busy key, which has a look of its own."""
+    relay_id = await incarnate(store)
+    [seen, new] = await events(store, 2)
+    await settle(store, relay_id, Batch(waits=[wait(seen, delay_seconds=-600), wait(new, delay_seconds=0)]))
+    due = await load_due(store, LANES, in_hand=[], limit=10, within_seconds=300)
+    assert [each.event for each in due] == [new]
+    assert await seconds_to_next_due(store, LANES, in_hand=[new.id], within_seconds=300) is None
+
+
+async def test_a_busy_key_is_looked_at_by_itself(store: Store) -> None:
+    """So many of each key, the longest due first, without what is in hand."""
+    relay_id = await incarnate(store)
+    of, others = await events(store, 3, key="k"), await event(store, key="l")
+    delays = zip([*of, others], (-1, -2, -3, -4), strict=True)
+    await settle(store, relay_id, Batch(waits=[wait(each, delay_seconds=delay) for each, delay in delays]))
+    due = await load_due_of_keys(store, ["k"], in_hand=[of[2].id], limit=1)
+    assert [each.event for each in due] == [of[1]]
+    assert await load_due(store, LANES, in_hand=[others.id], limit=10, busy=["k"]) == []
+
+
+@dataclass
+class Work:
+    """What a statement did: rows of `outbox.waiting` that it read, of them for nothing, and pages of all relations."""
+
+    read_count: int = 0
+    removed_count: int = 0
+    page_count: int = 0
+
+
+@pytest.fixture(params=[False, True], ids=["never analyzed", "analyzed"])
+async def crowd(database: str, request: pytest.FixtureRequest) -> AsyncIterator[Store]:
+    """A connection as the relay's timers have it, to a database in which many events wait."""
+    async with await connections.connect(
+        database, application_name="outbox-test", settings=connections.PLANNER_SETTINGS
+    ) as connection:
+        await connection.execute("alter table outbox.waiting set (autovacuum_enabled = off)")
+        await connection.execute(MANY)
+        if request.param:
+            await connection.execute("analyze outbox.waiting, outbox.events")
+        yield connection
+
+
+async def work_of(store: Store, query: LiteralString, arguments: dict[str, Any]) -> Work:
+    """Run a query and return what it did."""
+    explain: LiteralString = "explain (analyze, buffers, format json) " + query
     [plan] = await value(store, explain, arguments)
-    nodes, removed = [plan["Plan"]], 0
+    nodes, work = [plan["Plan"]], Work()
+    work.page_count = plan["Plan"]["Shared Hit Blocks"] + plan["Plan"]["Shared Read Blocks"]
     while nodes:
         node = nodes.pop()
         nodes += node.get("Plans", [])
         if node.get("Relation Name") == "waiting":
-            removed += node.get("Rows Removed by Filter", 0)
-    return removed
+            work.read_count += node["Actual Rows"] * node["Actual Loops"]
+            work.removed_count += node.get("Rows Removed by Filter", 0) * node["Actual Loops"]
+    return work
 
 
-@pytest.mark.parametrize("analyzed", [False, True])
-async def test_due_events_are_found_by_index_among_many(store: Store, analyzed: bool) -> None:
-    """Three due rows of 20,000 cost three rows, whether the server has statistics or not."""
-    await store.execute("alter table outbox.waiting set (autovacuum_enabled = off)")
-    await store.execute(MANY)
-    if analyzed:
-        await store.execute("analyze outbox.waiting")
-    assert len(await load_due(store, LANES, in_hand=[], limit=500)) == 3
-    assert await rows_removed(store, LOAD_DUE, {"lanes": LANES, "in_hand": [], "busy": [], "limit": 500}) == 0
-    assert await rows_removed(store, NEXT_DUE, {"lanes": LANES, "in_hand": [], "busy": []}) == 0
+async def test_due_events_are_found_by_index_among_many(crowd: Store) -> None:
+    """Three due rows among 64,000 cost three rows, whether the server has statistics or not, and whosever are due."""
+    ours = [lane for lane in LANES if lane != 2]
+    looking = {"lanes": ours, "in_hand": [], "busy": [], "limit": 500, "within_seconds": None}
+    assert len(await load_due(crowd, ours, in_hand=[], limit=500)) == 3
+    work = await work_of(crowd, LOAD_DUE, looking)
+    assert work.removed_count == 0
+    assert work.read_count <= 10
+    assert work.page_count < 400  # three for each lane's index, the rows, and the catalog
+    work = await work_of(crowd, NEXT_DUE, looking)
+    assert (work.removed_count, work.read_count) == (0, len(ours))
+    work = await work_of(crowd, LOAD_DUE, {**looking, "lanes": [1]})
+    assert work.page_count < 50
+
+
+async def test_more_of_a_busy_key_is_found_by_index(crowd: Store) -> None:
+    """However much of it is due."""
+    work = await work_of(crowd, LOAD_DUE_OF_KEYS, {"keys": ["k2", "k66"], "in_hand": [], "limit": 10})
+    assert work.removed_count == 0
+    assert work.read_count <= 40  # found, and then read whole
+    assert work.page_count < 200
+
+
+async def test_gauges_read_no_more_than_their_bound(crowd: Store) -> None:
+    """A million that wait must not be counted every few seconds."""
+    work = await work_of(crowd, COUNT_BY_REASON, {"reasons": list(Reason), "count_max": 100})
+    assert work.removed_count == 0
+    assert work.read_count <= 101 + len(Reason)
+    assert work.page_count < 200

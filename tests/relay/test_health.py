@@ -22,6 +22,7 @@ FAMILIES = {
     "outbox_oldest_unsettled_seconds": ("gauge", set()),
     "outbox_backlog_events": ("gauge", set()),
     "outbox_waiting_events": ("gauge", {"reason"}),
+    "outbox_waiting_events_estimate": ("gauge", set()),
     "outbox_in_flight_events": ("gauge", set()),
     "outbox_dispatch_delay_seconds": ("histogram", {"le"}),
     "outbox_settle_delay_seconds": ("histogram", {"le"}),
