@@ -87,7 +87,7 @@ class LogMachine(RuleBasedStateMachine):
         self.owner: dict[Lane, Relay] = {}
         self.store = portal.call(lambda: connections.connect(dsn, application_name="test"))
         self.reading = portal.call(
-            lambda: connections.connect(dsn, application_name="test", settings=connections.LOG_READER_SETTINGS)
+            lambda: connections.connect(dsn, application_name="test", settings=connections.PLANNER_SETTINGS)
         )
         self.observer = psycopg.connect(dsn, autocommit=True)
         self.observer.execute(RESET)
