@@ -34,7 +34,12 @@ class HoldInForce:
 
 
 async def hold(
-    connection: AsyncConnection[TupleRow], key: str | None, *, held_until: datetime | None, reason: str
+    connection: AsyncConnection[TupleRow],
+    key: str | None,
+    *,
+    held_until: datetime | None,
+    reason: str,
+    dry_run: bool = False,
 ) -> None:
     """Hold a key, or the app where it is None; a relay that listens knows it at once.
 
@@ -45,11 +50,12 @@ async def hold(
         key: What to hold.
         held_until: None waits for a release.
         reason: For people.
+        dry_run: Do all that and roll it back.
 
     Raises:
         Refused: The instant is not in the future, or a hold that ends later stands already.
     """
-    async with refusals():
+    async with refusals(), connection.transaction(force_rollback=dry_run):
         await connection.execute(HOLD, {"key": key, "held_until": held_until, "reason": reason})
 
 

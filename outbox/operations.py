@@ -1,4 +1,4 @@
-"""A person's side: find events, replay, cancel, release; `outbox.holds` holds, `outbox.prune` prunes.
+"""A person's side: find events, cancel, release. `outbox.replay` replays, `outbox.holds` holds, `outbox.prune` prunes.
 
 What changes something is a SQL function that psql or any driver can call too; here its refusals become `Refused`.
 Instants that are infinite in the database are None here: what they wait for is another event or a person.
@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Literal, LiteralString, TypeAlias
 
 from psycopg import AsyncConnection
-from psycopg.rows import TupleRow, class_row, scalar_row
+from psycopg.rows import TupleRow, class_row
 
 from outbox.event import EventId, JsonObject
 from outbox.refusals import refusals
@@ -28,31 +28,17 @@ where (%(id)s::bigint is null or s.id = %(id)s)
   and (%(type)s::text is null or s.type = %(type)s)
   and (%(key)s::text is null or s.key = %(key)s)
   and (%(reason)s::text is null or s.reason = %(reason)s)
+  and (%(error)s::text is null or strpos(lower(s.error), lower(%(error)s)) > 0)
   and (%(since)s::timestamptz is null or coalesce(s.settled_at, s.created_at) >= %(since)s)
+  and (%(until)s::timestamptz is null or coalesce(s.settled_at, s.created_at) < %(until)s)
+  and (%(emitted_before)s::timestamptz is null or s.created_at < %(emitted_before)s)
   and (%(before)s::bigint is null or s.id < %(before)s)
 order by s.id desc
 limit %(limit)s
 """
 
-FIND_REPLAYABLE: LiteralString = """
-select s.id
-from outbox.event_states as s
-where s.state = any (%(states)s::text[])
-  and (%(type)s::text is null or s.type = %(type)s)
-  and (%(key)s::text is null or s.key = %(key)s)
-  and (%(reason)s::text is null or s.reason = %(reason)s)
-  and (%(since)s::timestamptz is null or coalesce(s.settled_at, s.created_at) >= %(since)s)
-  and not exists (select from outbox.events as replay where replay.replay_of = s.id)
-order by s.id
-limit %(limit)s
-"""
-
-REPLAY: LiteralString = "select outbox.replay(%(id)s, %(force)s)"
-IS_OF_THIS_TRANSACTION: LiteralString = (
-    "select e.xid = pg_current_xact_id_if_assigned() from outbox.events as e where e.id = %(id)s"
-)
 CANCEL: LiteralString = "select outbox.cancel(%(id)s, %(reason)s)"
-RELEASE: LiteralString = "select outbox.release(%(key)s)"
+RELEASE: LiteralString = "select outbox.release(%(key)s, %(reason)s)"
 NOW: LiteralString = "select clock_timestamp()"
 
 State: TypeAlias = Literal["new", "waiting", "published", "dead", "cancelled", "expired"]
@@ -67,14 +53,20 @@ class EventFilter:
         type: The event's.
         key: The event's.
         reason: Why it waits, or why it is dead.
+        error: A part of its last error's text, in any case.
         since: It ended then or later; where it has not ended, it was emitted then or later.
+        until: It ended, or else was emitted, before then.
+        emitted_before: It was emitted before then: how old it is.
     """
 
     states: Sequence[State] = ()
     type: str | None = None
     key: str | None = None
     reason: str | None = None
+    error: str | None = None
     since: datetime | None = None
+    until: datetime | None = None
+    emitted_before: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,58 +103,33 @@ async def find_event(connection: AsyncConnection[TupleRow], event_id: EventId) -
     return found[0] if found else None
 
 
-async def find_replayable(connection: AsyncConnection[TupleRow], which: EventFilter, *, limit: int) -> list[EventId]:
-    """Return events that ended and were never replayed, oldest first; `which.states` says how they ended."""
-    arguments = {**_arguments(which), "states": list(which.states), "limit": limit}
-    async with connection.cursor(row_factory=scalar_row) as cursor:
-        return [EventId(each) for each in await (await cursor.execute(FIND_REPLAYABLE, arguments)).fetchall()]
-
-
-@dataclass(frozen=True, slots=True)
-class Replay:
-    """An event that is emitted once more; `is_new` is false where an earlier replay stands already."""
-
-    event_id: EventId
-    replay_id: EventId
-    is_new: bool
-
-
-async def replay(
-    connection: AsyncConnection[TupleRow], event_id: EventId, *, force: bool = False, dry_run: bool = False
-) -> Replay:
-    """Emit an ended event once more, in one transaction; replaying it again gives the same replay.
+async def cancel(
+    connection: AsyncConnection[TupleRow], event_id: EventId, *, reason: str | None = None, dry_run: bool = False
+) -> None:
+    """Ask for an event to be cancelled: no irreversible call of it begins from now on. Asking twice is no error.
 
     Args:
         connection: Where.
         event_id: Which.
-        force: Even where it may be live.
-        dry_run: Do all that and roll it back: `replay_id` then names nothing where the replay is new.
-
-    Raises:
-        Refused: There is no such event, it has not ended, or it may be live.
-    """
-    async with refusals(), connection.transaction(force_rollback=dry_run):
-        row = await (await connection.execute(REPLAY, {"id": event_id, "force": force})).fetchone()
-        assert row is not None
-        replay_id = EventId(row[0])
-        written = await (await connection.execute(IS_OF_THIS_TRANSACTION, {"id": replay_id})).fetchone()
-        assert written is not None
-    return Replay(event_id, replay_id, is_new=bool(written[0]))
-
-
-async def cancel(connection: AsyncConnection[TupleRow], event_id: EventId, *, reason: str | None = None) -> None:
-    """Ask for an event to be cancelled: no irreversible call of it begins from now on. Asking twice is no error.
+        reason: Why, for those who read it later.
+        dry_run: Do all that and roll it back.
 
     Raises:
         Refused: There is no such event, or it has ended.
     """
-    async with refusals():
+    async with refusals(), connection.transaction(force_rollback=dry_run):
         await connection.execute(CANCEL, {"id": event_id, "reason": reason})
 
 
-async def release(connection: AsyncConnection[TupleRow], key: str | None) -> int:
-    """End the hold on a key, on the app where it is None; return how many events go on at once."""
-    row = await (await connection.execute(RELEASE, {"key": key})).fetchone()
+async def release(
+    connection: AsyncConnection[TupleRow], key: str | None, *, reason: str | None = None, dry_run: bool = False
+) -> int:
+    """End the hold on a key, on the app where it is None; return how many events go on at once.
+
+    With `dry_run` all that is done and rolled back.
+    """
+    async with connection.transaction(force_rollback=dry_run):
+        row = await (await connection.execute(RELEASE, {"key": key, "reason": reason})).fetchone()
     assert row is not None
     return int(row[0])
 
@@ -186,5 +153,8 @@ def _arguments(which: EventFilter) -> JsonObject:
         "type": which.type,
         "key": which.key,
         "reason": which.reason,
+        "error": which.error,
         "since": which.since,
+        "until": which.until,
+        "emitted_before": which.emitted_before,
     }

@@ -10,7 +10,7 @@ from psycopg.rows import TupleRow
 
 from outbox.refusals import refusals
 
-PRUNE: LiteralString = "select outbox.prune(%(retention)s, %(batch)s, %(wait)s)"
+PRUNE: LiteralString = "select outbox.prune(%(retention)s, %(batch)s, %(wait)s, %(reason)s)"
 COUNT_PRUNABLE: LiteralString = "select count(*) from outbox.prunable(%(retention)s, %(count_max)s)"
 
 BATCH = 1000
@@ -18,17 +18,23 @@ BATCH = 1000
 
 
 async def prune(
-    connection: AsyncConnection[TupleRow], retention: timedelta, *, batch: int = BATCH, wait: bool = True
+    connection: AsyncConnection[TupleRow],
+    retention: timedelta,
+    *,
+    batch: int = BATCH,
+    wait: bool = True,
+    reason: str | None = None,
 ) -> int | None:
     """Delete a batch of the events that ended longer ago than the retention, and return how many they were.
 
-    Fewer than a batch: nothing is left. None, only without `wait`: somebody else is pruning.
+    Fewer than a batch: nothing is left. None, only without `wait`: somebody else is pruning. The audit gets a row, with
+    the reason.
 
     Raises:
         Refused: The retention is shorter than two days.
     """
     async with refusals():
-        arguments = {"retention": retention, "batch": batch, "wait": wait}
+        arguments = {"retention": retention, "batch": batch, "wait": wait, "reason": reason}
         row = await (await connection.execute(PRUNE, arguments)).fetchone()
     assert row is not None
     deleted_count: int | None = row[0]

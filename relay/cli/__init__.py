@@ -5,14 +5,18 @@ application.py       which commands there are
 migrating.py         migrate
 running.py           relay, sandbox, demo, settings
 events.py            emit, events, show
-interventions.py     replay, cancel, release
+replaying.py         replay, replays
+interventions.py     cancel, release
 holding.py           hold, holds
 ownership.py         relays, lanes
 pruning.py           prune
+auditing.py          operations: who changed what, and why
+consent.py           --reason, --dry-run, and a question before many events are touched
 accounts.py          accounts add, list, generate-key
 benchmarks.py        bench drain, latency, emit, horizon
 arguments.py         from texts to instants, payloads and headers
 connection.py        a connection for one command, to a database that will do
+progress.py          a bar for long work
 printing.py          data to stdout, words to stderr, no secret to either
 sentences.py         from an error to one sentence
 

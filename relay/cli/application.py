@@ -8,7 +8,19 @@ from typing import Annotated, Any
 
 import typer
 
-from relay.cli import accounts, benchmarks, events, holding, interventions, migrating, ownership, pruning, running
+from relay.cli import (
+    accounts,
+    auditing,
+    benchmarks,
+    events,
+    holding,
+    interventions,
+    migrating,
+    ownership,
+    pruning,
+    replaying,
+    running,
+)
 
 
 @dataclass(slots=True)
@@ -37,7 +49,8 @@ def build() -> Any:
     app.command("emit")(events.emit)
     app.command("events")(events.events)
     app.command("show")(events.show)
-    app.command("replay")(interventions.replay)
+    app.command("replay")(replaying.replay)
+    app.command("replays")(replaying.replays)
     app.command("cancel")(interventions.cancel)
     app.command("hold")(holding.hold)
     app.command("holds")(holding.holds)
@@ -45,6 +58,7 @@ def build() -> Any:
     app.command("relays")(ownership.relays)
     app.command("lanes")(ownership.lanes)
     app.command("prune")(pruning.prune)
+    app.command("operations")(auditing.operations)
     group = typer.Typer(name="accounts", help="The publishing accounts and their tokens.", no_args_is_help=True)
     group.command("add")(accounts.add)
     group.command("list")(accounts.list_all)

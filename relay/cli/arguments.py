@@ -18,9 +18,11 @@ from outbox.event import JsonObject
 
 UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 DURATION_DAYS_MAX = 36_500
+RATE_MAX = 10_000
 INSTANT_EXAMPLE = "2026-07-29T18:00:00Z"
 
 _DURATION = re.compile(r"(?:[0-9]{1,12}[smhd])+")
+_RATE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)/([smhd])")
 _PART = re.compile(r"([0-9]+)([smhd])")
 
 
@@ -56,6 +58,14 @@ def parse_future(text: str) -> When:
 def parse_duration(text: str) -> timedelta:
     """Read 2h as two hours."""
     return _duration(text)
+
+
+def parse_rate(text: str) -> float:
+    """Read 50/s, 90/m or 1000/h as so many a second."""
+    match = _RATE.fullmatch(text)
+    if match is None or not 0 < float(match[1]) / UNIT_SECONDS[match[2]] <= RATE_MAX:
+        raise typer.BadParameter(f"expected a rate such as 50/s, 90/m or 1000/h, {RATE_MAX}/s at most, found {text!r}")
+    return float(match[1]) / UNIT_SECONDS[match[2]]
 
 
 def parse_payload(text: str) -> JsonObject:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
+import os
+import socket
 from collections.abc import Awaitable, Callable
 from typing import LiteralString, TypeVar
 
@@ -54,11 +57,20 @@ def run_with_database(work: Work[_Result]) -> _Result:
 
 async def _run(dsn: str, work: Work[_Result]) -> _Result:
     async with await database.connect(
-        dsn, application_name="outbox", statement_seconds=STATEMENT_SECONDS, settings={"TimeZone": "UTC"}
+        dsn, application_name=_who(), statement_seconds=STATEMENT_SECONDS, settings={"TimeZone": "UTC"}
     ) as connection:
         require_version(connection.info.server_version)
         await _require_schema(connection, dsn)
         return await work(connection)
+
+
+def _who() -> str:
+    """Name the person for the audit, as far as this machine knows; PostgreSQL cuts it at 63 bytes."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        user = str(os.getuid())
+    return f"outbox {user}@{socket.gethostname()}"
 
 
 async def _require_schema(connection: AsyncConnection[TupleRow], dsn: str) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from relay.cli.arguments import When, parse_duration, parse_future, resolve
+from relay.cli.consent import DryRunFlag
 from relay.cli.printing import JsonFlag, print_json, print_table, to_text
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def hold(
         timedelta | None, typer.Option("--for", parser=parse_duration, metavar="2h", help="The same, from now.")
     ] = None,
     reason: Annotated[str, typer.Option(help="Why, for those who read it later.")],
+    dry_run: DryRunFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Hold a key, or the whole app, for a while or until it is released.
@@ -50,15 +52,16 @@ def hold(
 
     async def work(connection: AsyncConnection[TupleRow]) -> datetime | None:
         held_until = resolve(end, await database_now(connection))
-        await begin(connection, key, held_until=held_until, reason=reason)
+        await begin(connection, key, held_until=held_until, reason=reason, dry_run=dry_run)
         return held_until
 
     held_until = run_with_database(work)
     if as_json:
-        print_json({"scope": "app" if app else "key", "key": key, "held_until": held_until, "reason": reason})
+        scope = "app" if app else "key"
+        print_json({"scope": scope, "key": key, "held_until": held_until, "reason": reason, "is_done": not dry_run})
     else:
         what = "the app" if key is None else to_text(key)
-        print(f"{what} is held {_until(held_until)}")
+        print(f"{what} {'would be' if dry_run else 'is'} held {_until(held_until)}")
 
 
 def holds(as_json: JsonFlag = False) -> None:

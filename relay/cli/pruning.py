@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from relay.cli.arguments import parse_duration
+from relay.cli.consent import DryRunFlag, ReasonOption, YesFlag, ask
 from relay.cli.printing import JsonFlag, print_json, say
+from relay.cli.progress import open_bar
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
@@ -19,12 +22,15 @@ COUNT_MAX = 1_000_000
 
 
 def prune(
+    *,
     older_than: Annotated[
         timedelta | None,
         typer.Option(parser=parse_duration, metavar="30d", help="Ended longer ago than this, 30d by default."),
     ] = None,
     batch: Annotated[int, typer.Option(min=1, max=10_000, help="Events that one transaction deletes.")] = 1000,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what would be deleted.")] = False,
+    reason: ReasonOption = None,
+    dry_run: DryRunFlag = False,
+    yes: YesFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Delete events that ended long ago, with their receipts, steps and attempts.
@@ -38,17 +44,23 @@ def prune(
 
     retention = timedelta(days=RETENTION_DAYS) if older_than is None else older_than
 
-    async def work(connection: AsyncConnection[TupleRow]) -> int:
-        if dry_run:
-            return await count_prunable(connection, retention, count_max=COUNT_MAX)
-        count = 0
-        while True:
-            deleted_count = await delete(connection, retention, batch=batch) or 0
-            count += deleted_count
-            if deleted_count < batch:
-                return count
+    def count_all(connection: AsyncConnection[TupleRow]) -> Awaitable[int]:
+        return count_prunable(connection, retention, count_max=COUNT_MAX)
 
-    count = run_with_database(work)
+    async def work(connection: AsyncConnection[TupleRow]) -> int:
+        total = 0
+        with open_bar("pruning", count) as advance:
+            while True:
+                deleted_count = await delete(connection, retention, batch=batch, reason=reason) or 0
+                total += deleted_count
+                advance(deleted_count)
+                if deleted_count < batch:
+                    return total
+
+    count = run_with_database(count_all)
+    if not dry_run:
+        ask("prune", count, unasked=yes)
+        count = run_with_database(work)
     if as_json:
         print_json({"event_count": count, "is_done": not dry_run})
     else:

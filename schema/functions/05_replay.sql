@@ -5,17 +5,16 @@
 -- Raises:    OB001 no such event; OB002 it has not ended; OB003 it may be live and force was not given.
 --
 -- The deadline is not carried over: it has usually passed when somebody replays.
-create or replace function outbox.replay(event_id bigint, force boolean default false) returns bigint
+create or replace function outbox.replay(event_id bigint, force boolean default false, reason text default null) returns bigint
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  original outbox.events;
   ended text;
+  replayed_as bigint;
 begin
-  select * into original from outbox.events as e where e.id = replay.event_id;
-  if not found then
+  if not exists (select from outbox.events as e where e.id = replay.event_id) then
     raise exception 'event % does not exist', replay.event_id using errcode = 'OB001';
   end if;
   select r.outcome into ended from outbox.receipts as r where r.event_id = replay.event_id;
@@ -26,15 +25,15 @@ begin
     raise exception 'event % ended as % and may be live: look at the account, then replay it with force', replay.event_id, ended
       using errcode = 'OB003';
   end if;
-  return outbox.emit(
-    type => original.type,
-    payload => original.payload,
-    key => original.key,
-    sequence => original.sequence,
-    dedupe_key => 'replay:' || original.id,
-    headers => original.headers,
-    replay_of => original.id
-  );
+  select e.id into replayed_as from outbox.events as e where e.dedupe_key = 'replay:' || replay.event_id;
+  if not found then
+    replayed_as := outbox.emit_again(replay.event_id, null);
+    perform outbox.record(
+      'replay', 1, replay.reason, event_id => replay.event_id,
+      detail => jsonb_build_object('replay_id', replayed_as, 'force', replay.force)
+    );
+  end if;
+  return replayed_as;
 end
 $$;
 

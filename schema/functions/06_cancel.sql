@@ -20,6 +20,9 @@ begin
     raise exception 'event % has ended already: %', cancel.event_id, ended using errcode = 'OB004';
   end if;
   insert into outbox.cancellations (event_id, reason) values (cancel.event_id, cancel.reason) on conflict do nothing;
+  if found then
+    perform outbox.record('cancel', 1, cancel.reason, event_id => cancel.event_id);
+  end if;
   update outbox.waiting as w set due_at = clock_timestamp() where w.event_id = cancel.event_id;
   perform pg_notify('outbox', 'waiting');
 end

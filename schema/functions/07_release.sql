@@ -4,7 +4,7 @@
 -- Locks:     the hold's row, then the rows in outbox.waiting that wait for it. A relay that parks an event for a hold
 --            locks the hold first too, so that what it parks meanwhile is either seen here or finds no hold.
 -- Raises:    nothing; returns how many events go on.
-create or replace function outbox.release(key text) returns bigint
+create or replace function outbox.release(key text, reason text default null) returns bigint
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
@@ -21,6 +21,7 @@ begin
   where w.reason in ('held', 'rate_limited') and (release.key is null or w.key = release.key);
   get diagnostics released_count = row_count;
   perform pg_notify('outbox', 'holds');
+  perform outbox.record('release', released_count, release.reason, key => release.key);
   return released_count;
 end
 $$;

@@ -44,6 +44,9 @@ begin
       using errcode = 'OB007';
   end if;
   perform pg_notify('outbox', 'holds');
+  perform outbox.record(
+    'hold', 0, hold.reason, key => hold.key, detail => jsonb_build_object('held_until', nullif(hold.held_until, 'infinity'))
+  );
 end
 $$;
 

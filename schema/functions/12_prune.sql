@@ -1,7 +1,7 @@
 -- Deletes events that ended longer ago than the retention, with their receipts, steps, attempts and cancellations: at
 -- most `batch` of them in the caller's transaction, the oldest first. Returns how many; call it again, in a new
 -- transaction, until it returns 0. The call that finds less than a batch also deletes the relays that were retired
--- longer ago than that and own no lane.
+-- longer ago than that and own no lane, and the audit's rows and replays that are older.
 --
 -- Called by: the relay, on a schedule; operators, through `outbox prune` or psql.
 -- Locks:     an advisory lock of the transaction, so that one prunes at a time: with wait it is waited for, without
@@ -13,7 +13,8 @@
 -- that was published, is taken back to draft and is approved again after the retention is published again (only an
 -- approval emits: nothing happens by itself). What was replayed can't be replayed twice, for the event that was
 -- replayed is deleted first.
-create or replace function outbox.prune(retention interval, batch integer, wait boolean default true) returns bigint
+create or replace function outbox.prune(retention interval, batch integer, wait boolean default true, reason text default null)
+returns bigint
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
@@ -34,12 +35,21 @@ begin
   delete from outbox.attempts as a where a.event_id = any (event_ids);
   delete from outbox.steps as s where s.event_id = any (event_ids);
   delete from outbox.cancellations as c where c.event_id = any (event_ids);
+  delete from outbox.replayed_events as m where m.event_id = any (event_ids);
   delete from outbox.receipts as r where r.event_id = any (event_ids);
   delete from outbox.events as e where e.id = any (event_ids);
   if cardinality(event_ids) < prune.batch then
     -- A lane whose owner has no row would never be taken again.
     delete from outbox.relays as r
     where r.retired_at < retired_before and not exists (select from outbox.lanes as l where l.relay_id = r.id);
+    delete from outbox.operations as o where o.requested_at < retired_before;
+    delete from outbox.replays as p
+    where p.begun_at < retired_before and not exists (select from outbox.replayed_events as m where m.replay_id = p.id);
+  end if;
+  if cardinality(event_ids) > 0 then
+    perform outbox.record(
+      'prune', cardinality(event_ids), prune.reason, detail => jsonb_build_object('retention', prune.retention)
+    );
   end if;
   return cardinality(event_ids);
 end

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from relay.cli import BAD_USAGE
-from relay.cli.interventions import UNASKED_MAX
+from relay.cli.consent import UNASKED_MAX
 from tests.cli.calling import Outbox
 from tests.operations.histories import Histories
 
@@ -142,6 +142,28 @@ def test_release_counts_what_goes_on(outbox: Outbox, histories: Histories) -> No
     for _ in range(2):
         histories.wait(histories.emit(key="k"), "held")
     histories.hold("k")
+    assert outbox("release", "k", "--dry-run").lines == ["2 events would go on"]
+    assert histories.fetch("select count(*) from outbox.holds") == [(1,)]
     assert outbox("release", "k").lines == ["2 events go on"]
-    assert outbox("release", "--app", "--json").objects == [{"key": None, "released_count": 2}]
+    assert outbox("release", "--app", "--json").objects == [{"key": None, "released_count": 2, "is_done": True}]
     assert histories.fetch("select count(*) from outbox.holds") == [(0,)]
+
+
+@pytest.mark.parametrize("command", ["cancel", "release", "prune"])
+def test_many_events_are_not_changed_unasked(outbox: Outbox, histories: Histories, command: str) -> None:
+    """Without a terminal to ask on, --yes is needed; a dry run asks nothing, and changes nothing."""
+    ids = [histories.ended_long_ago(key="k") if command == "prune" else histories.emit(key="k") for _ in range(21)]
+    histories.pass_events()
+    if command == "release":
+        for event_id in ids:
+            histories.wait(event_id, "held")
+    by_command: dict[str, list[object]] = {"cancel": [*ids], "release": ["k"], "prune": []}
+    arguments = by_command[command]
+    assert outbox(command, *arguments, "--dry-run").status == 0
+    answer = outbox(command, *arguments)
+    assert answer.status == BAD_USAGE
+    assert answer.sentence().startswith(f"expected --yes to {command} more than 20 events, found 21 without it")
+    assert histories.fetch("select count(*) from outbox.operations") == [(0,)]
+    assert outbox(command, *arguments, "--yes", "--reason", "an incident").status == 0
+    reasons = set(histories.fetch("select operation, reason from outbox.operations"))
+    assert reasons == {(command, "an incident")}

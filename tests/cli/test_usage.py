@@ -14,7 +14,7 @@ from relay.cli import BAD_USAGE
 from tests.cli.calling import PROGRAM, Outbox, run
 
 COMMANDS = ["migrate", "relay", "sandbox", "demo", "settings", "emit", "events", "show", "replay", "cancel", "release"]
-COMMANDS += ["hold", "holds", "relays", "lanes", "prune"]
+COMMANDS += ["hold", "holds", "relays", "lanes", "prune", "replays", "operations"]
 HEAVY = ["aiohttp", "psycopg", "publisher.sandbox.server", "relay.app", "relay.demo", "uvloop"]
 
 
@@ -80,7 +80,13 @@ def test_no_command_is_bad_usage_with_help(unset: Outbox, arguments: list[str]) 
         ("replay", "expected ids, or a filter such as --state dead --since 2h, found neither"),
         ("replay 1 --key k", "expected ids or a filter, found both"),
         ("replay --state waiting", "invalid value for '--state'"),
-        ("cancel", "missing argument 'ID'"),
+        ("cancel", "expected ids or --replay, found neither"),
+        ("cancel 1 --replay 1", "expected ids or --replay, found both"),
+        ("replay --rate 50/s", "expected ids, or a filter such as"),
+        ("replay 1 --rate 50/s", "expected --rate with a filter"),
+        ("replay --key k --rate 50", "expected a rate such as 50/s, 90/m or 1000/h, 10000/s at most, found '50'"),
+        ("replay --key k --rate 0/s", "expected a rate such as 50/s"),
+        ("replay --key k --resume 1", "expected --resume alone, found more"),
         ("release", "expected a key or --app, found neither"),
         ("release k --app", "expected a key or --app, found both"),
         ("hold --reason r", "expected a key or --app, found neither"),

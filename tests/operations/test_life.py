@@ -9,7 +9,8 @@ from psycopg.rows import TupleRow
 from outbox.errors import Refused
 from outbox.event import EventId
 from outbox.life import Attempt, Receipt, StepWritten, load_life
-from outbox.operations import cancel, replay
+from outbox.operations import cancel
+from outbox.replay import replay
 from tests.operations.histories import Histories
 
 pytestmark = pytest.mark.anyio

@@ -16,10 +16,9 @@ from outbox.operations import (
     database_now,
     find_event,
     find_events,
-    find_replayable,
     release,
-    replay,
 )
+from outbox.replay import replay
 from tests.operations.histories import Histories
 
 pytestmark = pytest.mark.anyio
@@ -78,15 +77,6 @@ async def test_an_event_that_waits_for_ever_is_found(connection: Connection, his
 async def test_no_event_is_found_where_there_is_none(connection: Connection) -> None:
     """An unknown id is no error."""
     assert await find_event(connection, EventId(7)) is None
-
-
-async def test_what_was_replayed_is_not_found_again(connection: Connection, histories: Histories) -> None:
-    """Replaying by the same filter twice goes on with the rest, oldest first."""
-    first, second, third = histories.ended(), histories.ended(), histories.ended()
-    await replay(connection, first)
-    which = EventFilter(states=["dead"])
-    assert await find_replayable(connection, which, limit=10) == [second, third]
-    assert await find_replayable(connection, which, limit=1) == [second]
 
 
 async def test_a_replay_carries_the_event_but_not_its_deadline(connection: Connection, histories: Histories) -> None:

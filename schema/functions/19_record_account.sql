@@ -1,0 +1,28 @@
+-- Has the audit tell that an account was added, or got a new token. Never the token.
+--
+-- Called by: the triggers on social.accounts, in the transaction of the change.
+-- Locks:     none beyond the insert.
+-- Raises:    nothing.
+create or replace function social.record_account() returns trigger
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform outbox.record(
+    'account', 0, null, key => new.platform || ':' || new.remote_id,
+    detail => jsonb_build_object('what', case when tg_op = 'INSERT' then 'added' else 'token set' end)
+  );
+  return null;
+end
+$$;
+
+comment on function social.record_account() is 'Has the audit tell that an account was added, or got a new token.';
+
+create or replace trigger record_added after insert on social.accounts
+for each row execute function social.record_account();
+
+create or replace trigger record_token after update of token_ciphertext on social.accounts
+for each row when (new.token_ciphertext is distinct from old.token_ciphertext) execute function social.record_account();
+
+revoke all on function social.record_account() from public;
