@@ -12,6 +12,8 @@ from outbox.event import Event, JsonObject, Lane
 from outbox.ledger import Step
 from outbox.outcome import Reason
 
+_CENTURY_SECONDS = 100 * 365.25 * 86_400
+
 Ended = Literal["published", "dead", "cancelled", "expired"]
 """The values of `outbox.receipts.outcome`."""
 
@@ -182,5 +184,5 @@ def _step_record(row: StepRow) -> JsonObject:
 
 
 def _finite(seconds: float) -> float | None:
-    """JSON has no infinity: null stands for it."""
-    return seconds if math.isfinite(seconds) else None
+    """JSON has no infinity: null stands for it. An instant that is too late for PostgreSQL is a century from now."""
+    return max(-_CENTURY_SECONDS, min(seconds, _CENTURY_SECONDS)) if math.isfinite(seconds) else None

@@ -11,6 +11,10 @@ class LeaseLost(OutboxError):
     """This relay incarnation may write no more: drop everything in memory and join again as a new one."""
 
 
+class Unwritable(OutboxError):
+    """PostgreSQL does not take a row of a batch; nothing was written: find out whose it is, and write the others."""
+
+
 class EventCancelled(OutboxError):
     """An operator cancelled the event before its irreversible call: end it as cancelled."""
 

@@ -42,7 +42,7 @@ WriteStep = Callable[[Event, Step, float | None], Awaitable[datetime]]
 """Makes a step durable and returns its `created_at`.
 
 The last argument is for an intent alone: the seconds that the lease must outlive the call.
-Raises LeaseLost, EventCancelled, DeadlinePassed.
+Raises LeaseLost, EventCancelled, DeadlinePassed, Unwritable.
 """
 
 
@@ -76,6 +76,7 @@ class Ledger:
             LeaseLost: This relay may write no more. Do not call.
             EventCancelled: An operator cancelled the event. Do not call.
             DeadlinePassed: `expires_at` has passed. Do not call.
+            Unwritable: The detail is none that PostgreSQL takes. Do not call.
         """
         return await self._append(name, StepState.INTENT, detail, fingerprint, call_seconds)
 

@@ -19,9 +19,11 @@ database's is the only one that counts.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, assert_never
 
 from outbox.event import JsonObject
 
@@ -40,6 +42,8 @@ class Reason(StrEnum):
 
 
 DeferReason: TypeAlias = Literal[Reason.PROCESSING, Reason.MISSING, Reason.RATE_LIMITED]
+
+_DEFER_REASONS = (Reason.PROCESSING, Reason.MISSING, Reason.RATE_LIMITED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,3 +153,48 @@ class Unknown:
 Ending: TypeAlias = Published | Dead | Expired | Cancelled
 Waiting: TypeAlias = Retry | Defer | Hold | Unknown
 Outcome: TypeAlias = Ending | Waiting
+
+
+def flaw(outcome: Outcome) -> str | None:
+    """Return in what an outcome that a handler made is none, for people; None where it is one: not all are typed."""
+    match outcome:
+        case Published(result):
+            return _flaw("result", result, Mapping)
+        case Dead(error, reason, context):
+            return _flaw("error", error, str) or _flaw("reason", reason, str) or _flaw_of_context(context)
+        case Expired(error) | Cancelled(error):
+            return _flaw("error", error, str)
+        case Retry(error, after_seconds, context):
+            delay = None if after_seconds is None else _flaw_of_delay("after_seconds", after_seconds)
+            return _flaw("error", error, str) or delay or _flaw_of_context(context)
+        case Defer(delay_seconds, reason, error, context):
+            if reason not in _DEFER_REASONS:
+                return f"expected reason to be one of {', '.join(_DEFER_REASONS)}, found {reason!r}"
+            sentence = None if error is None else _flaw("error", error, str)
+            return sentence or _flaw_of_delay("delay_seconds", delay_seconds) or _flaw_of_context(context)
+        case Hold(delay_seconds, reason, error, scope, context):
+            if scope not in ("key", "app"):
+                return f"expected scope to be key or app, found {scope!r}"
+            words = _flaw("error", error, str) or _flaw("reason", reason, str)
+            return words or _flaw_of_delay("delay_seconds", delay_seconds) or _flaw_of_context(context)
+        case Unknown(error, unknown_seconds, context):
+            delay = None if unknown_seconds is None else _flaw_of_delay("delay_seconds", unknown_seconds)
+            return _flaw("error", error, str) or delay or _flaw_of_context(context)
+        case _:
+            assert_never(outcome)
+
+
+def _flaw(name: str, value: object, expected: type) -> str | None:
+    if isinstance(value, expected):
+        return None
+    return f"expected {name} to be a {expected.__name__}, found a {type(value).__name__}"
+
+
+def _flaw_of_delay(name: str, seconds: object) -> str | None:
+    if isinstance(seconds, int | float) and not math.isnan(seconds):
+        return None
+    return f"expected {name} to be a number of seconds, found {seconds!r:.40}"
+
+
+def _flaw_of_context(context: object) -> str | None:
+    return None if context is None else _flaw("context", context, Mapping)

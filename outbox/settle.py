@@ -17,11 +17,12 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal, LiteralString
 
+import psycopg
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
 from outbox.batch import Batch, arguments_of
-from outbox.errors import LeaseLost
+from outbox.errors import LeaseLost, Unwritable
 from outbox.event import EventId, Lane, RelayId
 from outbox.log import Cursor
 
@@ -175,6 +176,10 @@ select heads.key, heads.sequence, heads.event_id is null as free from fence, hea
 """
 """Makes the first waiting event of each sequence due if it is parked: nothing is before it any more."""
 
+_REFUSALS = ("22", "23", "54")
+"""SQLSTATE classes of what is wrong with a row: data, a constraint, a limit of the program. A row that is there already
+is no such thing: it tells of another writer."""
+
 Verdict = Literal["written", "cancelled", "expired", "lease_too_short"]
 
 StepVerdicts = dict[tuple[EventId, int], tuple[Verdict, datetime | None]]
@@ -188,9 +193,18 @@ async def settle(connection: AsyncConnection[TupleRow], relay_id: RelayId, batch
 
     Raises:
         LeaseLost: This incarnation is retired or does not own the lanes; nothing was written.
+        Unwritable: A row is none that PostgreSQL takes; nothing was written.
         psycopg.Error: Whether the batch was written is not known.
     """
-    cursor = await connection.execute(SETTLE, {"relay_id": relay_id, **arguments_of(batch)}, prepare=True)
+    try:
+        arguments = {"relay_id": relay_id, **arguments_of(batch)}
+        cursor = await connection.execute(SETTLE, arguments, prepare=True)
+    except (RecursionError, TypeError, ValueError) as error:
+        raise Unwritable(f"it can't be written as JSON: {error}") from error
+    except psycopg.Error as error:
+        if (error.sqlstate or "")[:2] in _REFUSALS and not isinstance(error, psycopg.errors.UniqueViolation):
+            raise Unwritable(f"PostgreSQL refuses it: {error.diag.message_primary}") from error
+        raise
     rows = await cursor.fetchall()
     if not rows:
         raise LeaseLost(f"relay {relay_id} is retired, or a lane that it wrote to is another's")

@@ -99,9 +99,11 @@ where h.held_until > clock_timestamp()
 """
 
 LOAD_BLOCKED_SEQUENCES: LiteralString = """
-select distinct w.key, w.sequence
-from outbox.waiting as w
-where w.sequence is not null and w.lane = any (%(lanes)s::smallint[])
+select distinct s.key, s.sequence
+from unnest(%(lanes)s::smallint[]) as l (lane)
+cross join lateral (
+  select w.key, w.sequence from outbox.waiting as w where w.lane = l.lane and w.sequence is not null offset 0
+) as s
 """
 
 COUNT_BY_REASON: LiteralString = """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import assert_never
 
@@ -19,12 +19,16 @@ _RECONCILE_FIRST_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """What one outcome writes: a receipt, or a waiting row with what goes beside it."""
+    """What one outcome writes: a receipt, or a waiting row with what goes beside it.
+
+    `replaces_unwritable`: it stands for an outcome that PostgreSQL did not take.
+    """
 
     receipt: Receipt | None = None
     wait: Wait | None = None
     tried: Try | None = None
     hold: HoldRow | None = None
+    replaces_unwritable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +92,23 @@ def decide(delivery: Delivery, outcome: Outcome | Park, policy: Policy) -> Rows:
             return Rows(wait=_wait(delivery, reason, delay_seconds, None, for_hold=reason is Reason.HELD))
         case _:
             assert_never(outcome)
+
+
+def decide_unwritable(delivery: Delivery, rows: Rows, error: str) -> Rows:
+    """Return what is written of an outcome that PostgreSQL does not take: what it says, without what it brings.
+
+    Args:
+        delivery: The delivery.
+        rows: What could not be written.
+        error: What is wrong with it.
+    """
+    sentence = f"what the handler returned can't be kept: {error}"
+    receipt = rows.receipt
+    if receipt is not None and receipt.outcome != "dead":  # it has ended so, whatever there was to tell of it
+        return Rows(replace(receipt, result=None, error=sentence), replaces_unwritable=True)
+    if delivery.has_open_intent or (rows.wait is not None and rows.wait.reason is Reason.UNKNOWN):
+        return Rows(wait=_wait(delivery, Reason.UNKNOWN, math.inf, sentence), replaces_unwritable=True)
+    return Rows(_receipt(delivery, "dead", "invalid_outcome", None, sentence), replaces_unwritable=True)
 
 
 def _receipt(

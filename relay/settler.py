@@ -22,13 +22,13 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
 from outbox.batch import Batch, StepRow
-from outbox.errors import DeadlinePassed, EventCancelled, LeaseLost
+from outbox.errors import DeadlinePassed, EventCancelled, LeaseLost, Unwritable
 from outbox.event import Event, EventId, Lane, RelayId
 from outbox.ledger import Step
 from outbox.log import Cursor
 from outbox.outcome import Cancelled, Outcome, Reason
 from outbox.settle import Verdict, promote, save_cursor, settle
-from relay.decide import Policy, Rows, decide
+from relay.decide import Policy, Rows, decide, decide_unwritable
 from relay.delivery import Delivery, Park
 from relay.holds import Holds
 from relay.metrics import RelayMetrics
@@ -45,6 +45,7 @@ class _PendingStep:
     written: anyio.Event = field(default_factory=anyio.Event)
     verdict: Verdict | None = None
     created_at: datetime | None = None
+    unwritable: Unwritable | None = None
 
 
 @dataclass(slots=True)
@@ -54,6 +55,34 @@ class _Pending:
     batch: Batch = field(default_factory=Batch)
     settled: list[tuple[Delivery, Rows]] = field(default_factory=list)
     steps: list[_PendingStep] = field(default_factory=list)
+
+    def add(self, delivery: Delivery, rows: Rows) -> None:
+        """Take what became of a delivery."""
+        if rows.receipt is not None:
+            self.batch.receipts.append(rows.receipt)
+        if rows.wait is not None:
+            self.batch.waits.append(rows.wait)
+        if rows.tried is not None:
+            self.batch.tries.append(rows.tried)
+        if rows.hold is not None:
+            self.batch.holds.append(rows.hold)
+        self.settled.append((delivery, rows))
+
+    def add_step(self, step: _PendingStep) -> None:
+        """Take a step."""
+        self.batch.steps.append(step.row)
+        self.steps.append(step)
+
+    def halves(self) -> list[_Pending]:
+        """Return two that together write the same: none where there is only one event's outcome, or one step."""
+        if len(self.settled) + len(self.steps) < 2:
+            return []
+        first, second = _Pending(), _Pending()
+        for number, settled in enumerate(self.settled):
+            (first if number < len(self.settled) / 2 else second).add(*settled)
+        for number, step in enumerate(self.steps):
+            (second if number < len(self.steps) / 2 else first).add_step(step)
+        return [first, second]
 
 
 @dataclass(slots=True)
@@ -102,29 +131,25 @@ class Settler:
     def settle(self, delivery: Delivery, outcome: Outcome | Park) -> None:
         """Submit what became of a delivery; it goes with the next statement."""
         rows = decide(delivery, outcome, self.policy)
+        self._pending.add(delivery, rows)
         if rows.receipt is not None:
-            self._pending.batch.receipts.append(rows.receipt)
             self.scheduler.ended(delivery)
         if rows.wait is not None:
-            self._pending.batch.waits.append(rows.wait)
             for follower in self.scheduler.waits(delivery):
                 self.settle(follower, Cancelled() if follower.cancelled else Park(Reason.PARKED, math.inf))
-        if rows.tried is not None:
-            self._pending.batch.tries.append(rows.tried)
         if rows.hold is not None:
-            self._pending.batch.holds.append(rows.hold)
             self.holds.hold(rows.hold.key or None, time.monotonic() + rows.hold.delay_seconds)
-        self._pending.settled.append((delivery, rows))
         self._work.set()
 
     async def write_step(self, event: Event, step: Step, call_seconds: float | None) -> datetime:
         """Make a step durable and return its `created_at`; see `outbox.ledger.WriteStep`."""
         for _ in range(2):
             pending = _PendingStep(StepRow(event, step, call_seconds))
-            self._pending.steps.append(pending)
-            self._pending.batch.steps.append(pending.row)
+            self._pending.add_step(pending)
             self._work.set()
             await pending.written.wait()
+            if pending.unwritable is not None:
+                raise pending.unwritable
             match pending.verdict:
                 case "written":
                     assert pending.created_at is not None
@@ -151,7 +176,14 @@ class Settler:
             await save_cursor(self.connection, self.relay_id, lanes, cursor)
 
     async def _write(self, pending: _Pending) -> None:
-        verdicts = await settle(self.connection, self.relay_id, pending.batch)
+        """Write it whole, or where PostgreSQL takes a row of it for none, each half: one event suffers."""
+        try:
+            verdicts = await settle(self.connection, self.relay_id, pending.batch)
+        except Unwritable as unwritable:
+            for half in pending.halves() or [self._without_unwritable(pending, unwritable)]:
+                if half.batch:
+                    await self._write(half)
+            return
         for step in pending.steps:
             step.verdict, step.created_at = verdicts[step.row.event.id, step.row.step.position]
             step.written.set()
@@ -161,6 +193,23 @@ class Settler:
             self.settled_count += len(pending.settled)
             self._tell(pending)
             await self._move_sequences(pending)
+
+    def _without_unwritable(self, pending: _Pending, unwritable: Unwritable) -> _Pending:
+        """Return what is written instead of one outcome, or one step, that can't be.
+
+        Raises:
+            Unwritable: That was such a replacement already.
+        """
+        instead = _Pending()
+        for step in pending.steps:
+            step.unwritable = unwritable
+            step.written.set()
+        for delivery, rows in pending.settled:
+            if rows.replaces_unwritable:
+                raise unwritable
+            log.error("outcome.unwritable", event_id=delivery.event.id, error=str(unwritable))
+            instead.add(delivery, decide_unwritable(delivery, rows, str(unwritable)))
+        return instead
 
     async def _move_sequences(self, pending: _Pending) -> None:
         """Let the next events of the sequences go on of which one ended, or parked behind one that has ended since."""

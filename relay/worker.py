@@ -23,7 +23,7 @@ from anyio.lowlevel import checkpoint
 from outbox.errors import DeadlinePassed, EventCancelled, LeaseLost
 from outbox.handler import Handler
 from outbox.ledger import Ledger, WriteStep
-from outbox.outcome import Cancelled, Dead, Defer, Expired, Outcome, Reason, Retry, Unknown
+from outbox.outcome import Cancelled, Dead, Defer, Expired, Outcome, Reason, Retry, Unknown, flaw
 from relay.clock import DatabaseClock
 from relay.delivery import Delivery, Park
 from relay.holds import Holds
@@ -180,9 +180,10 @@ class Workers:
         except Exception as raised:  # one event suffers, not the relay
             log.exception("handler.raised", event_id=event.id, type=event.type)
             return redact(f"the handler raised {type(raised).__name__}: {raised}")
-        if isinstance(outcome, Outcome):
-            return outcome
-        return f"the handler returned {type(outcome).__name__}, expected an outcome"
+        if not isinstance(outcome, Outcome):
+            return f"the handler returned {type(outcome).__name__}, expected an outcome"
+        wrong = flaw(outcome)
+        return outcome if wrong is None else f"the handler returned a flawed {type(outcome).__name__}: {wrong}"
 
     def _conclude(self, delivery: Delivery, outcome: Outcome | Park) -> None:
         self.scheduler.finished(delivery)

@@ -13,3 +13,8 @@ drop index outbox.waiting_by_due_at;
 create index waiting_by_lane on outbox.waiting (lane, due_at, event_id);
 create index waiting_by_key on outbox.waiting (key, due_at, event_id);
 create index waiting_by_reason on outbox.waiting (reason, owed_since);
+create index waiting_sequences on outbox.waiting (lane, key, sequence) where sequence is not null;
+
+-- What waits is in indexes by its key: a longer one could be emitted and then not wait.
+alter table outbox.events add constraint a_key_and_a_sequence_have_1000_bytes_at_most
+  check (octet_length(key) <= 1000 and octet_length(sequence) <= 1000) not valid;

@@ -17,6 +17,7 @@ from outbox.outcome import Reason
 from outbox.settle import settle
 from outbox.waiting import (
     COUNT_BY_REASON,
+    LOAD_BLOCKED_SEQUENCES,
     LOAD_DUE,
     LOAD_DUE_OF_KEYS,
     NEXT_DUE,
@@ -288,6 +289,13 @@ async def test_more_of_a_busy_key_is_found_by_index(crowd: Store) -> None:
     work = await work_of(crowd, LOAD_DUE_OF_KEYS, {"keys": ["k2", "k66"], "in_hand": [], "limit": 10})
     assert work.removed_count == 0
     assert work.read_count <= 40  # found, and then read whole
+    assert work.page_count < 200
+
+
+async def test_blocked_sequences_cost_nothing_where_no_sequence_waits(crowd: Store) -> None:
+    """Events without a sequence block nothing, and are not read to find that out."""
+    work = await work_of(crowd, LOAD_BLOCKED_SEQUENCES, {"lanes": LANES})
+    assert (work.removed_count, work.read_count) == (0, 0)
     assert work.page_count < 200
 
 

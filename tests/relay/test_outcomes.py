@@ -29,6 +29,8 @@ from tests.relay.running import (
 
 pytestmark = pytest.mark.anyio
 
+ENDLESS: dict[str, object] = {}
+ENDLESS["again"] = ENDLESS
 COUNT_WAITING = "select count(*) from outbox.waiting"
 SETTLER_WAITS = """
 select coalesce(bool_or(cardinality(pg_blocking_pids(pid)) > 0), false) from pg_stat_activity
@@ -329,8 +331,16 @@ async def test_a_handlers_own_time_out_is_not_taken_for_ours(database: str, stor
         Retry("found \0"),
         Retry("odd", context={"id": "\0"}),
         Defer(math.nan, Reason.PROCESSING),
+        Defer(1e300, Reason.PROCESSING),
+        Defer("soon", Reason.PROCESSING),  # type: ignore[arg-type]
+        Retry(None),  # type: ignore[arg-type]
+        Retry("odd", context=ENDLESS),
+        Published(ENDLESS),
     ],
-    ids=["none", "object", "nul-in-result", "nul-in-dead", "nul-in-retry", "nul-in-context", "nan"],
+    ids=[
+        *("none", "object", "nul-in-result", "nul-in-dead", "nul-in-retry", "nul-in-context", "nan", "century"),
+        *("text-for-seconds", "no-error", "endless-context", "endless-result"),
+    ],
 )
 async def test_an_outcome_that_cannot_be_written_harms_only_its_event(
     database: str, store: Store, script: Script, outcome: Outcome
@@ -341,6 +351,23 @@ async def test_an_outcome_that_cannot_be_written_harms_only_its_event(
         await emit(store, "a", key="k")
         await state_is(store, await emit(store, "b", key="l"), "published")
         await state_is(store, await emit(store, "c", key="m"), "published")
+        assert await value(store, "select count(*) from outbox.relays") == 1
+
+
+async def test_a_step_that_postgresql_refuses_harms_only_its_event(database: str, store: Store, script: Script) -> None:
+    """An id that is too long for an index: the handler hears of it, and its open intent is not taken for a failure."""
+
+    async def go_live(event: Event, ledger: Ledger) -> Outcome:
+        await ledger.intent("publish", fingerprint="f", detail={}, call_seconds=1)
+        await ledger.done("publish", {"remote_id": "".join(map(chr, range(0x4E00, 0x6E00)))})
+        return Published()
+
+    script.acts["a"] = [go_live, Unknown("asked a person", None)]
+    async with working(settings(database), script):
+        event_id = await emit(store, "a", key="k")
+        await state_is(store, await emit(store, "b", key="l"), "published")
+        await state_is(store, event_id, "waiting:unknown")
+        await eventually(lambda: value(store, "select due_at = 'infinity' from outbox.waiting"))
         assert await value(store, "select count(*) from outbox.relays") == 1
 
 

@@ -8,10 +8,11 @@ from random import Random
 
 import pytest
 from prometheus_client import CollectorRegistry
+from psycopg import sql
 
 from outbox import lease
 from outbox.event import EventId
-from outbox.outcome import Published, Reason, Retry
+from outbox.outcome import Published, Reason, Retry, Unknown
 from relay.backoff import Backoff
 from relay.decide import Policy
 from relay.delivery import Delivery, Park
@@ -20,6 +21,7 @@ from relay.metrics import RelayMetrics
 from relay.scheduler import Scheduler
 from relay.settler import Settler
 from tests.outbox.store import event
+from tests.relay.deliveries import INTENT
 from tests.relay.running import Store, rows, value
 
 pytestmark = pytest.mark.anyio
@@ -109,3 +111,67 @@ async def test_no_event_overtakes_one_that_parked_a_moment_ago(store: Store, wri
     first, second, third = [Delivery(await event(store, key="k", sequence="s")) for _ in range(3)]
     await park_behind_one_that_ends(writer, first, second)
     assert not writer.offer(third), "the third event runs before the second one"
+
+
+async def refuse(store: Store, event_id: EventId) -> None:
+    """Have PostgreSQL refuse the rows of one event, but for a receipt or a waiting row that says so."""
+    await store.execute(
+        "create function public.refuse() returns trigger language plpgsql as $$ begin "
+        "if to_jsonb(new) ->> 'event_id' = tg_argv[0] and coalesce(new.error, '') not like '%refused here%' then "
+        "raise check_violation using message = 'refused here'; end if; return new; end $$"
+    )
+    for table in ("receipts", "waiting"):
+        await store.execute(
+            sql.SQL(
+                "create trigger refuse before insert on outbox.{} for each row execute function public.refuse({})"
+            ).format(sql.Identifier(table), sql.Literal(str(event_id)))
+        )
+
+
+@pytest.mark.parametrize("suffering", [0, 7, 12])
+async def test_one_event_suffers_from_a_row_that_postgresql_refuses(
+    store: Store, writer: Writer, suffering: int
+) -> None:
+    """It is dead and says why; what was to be written with it is written."""
+    of = [Delivery(await event(store, key="k")) for _ in range(13)]
+    await refuse(store, of[suffering].event.id)
+    for each in of:
+        writer.settler.settle(each, Retry("once"))
+    await writer.settler.flush()
+    assert sorted(writer.durable) == [each.event.id for each in of]
+    [(event_id, outcome, reason, error)] = await rows(
+        store, "select event_id, outcome, reason, error from outbox.receipts"
+    )
+    assert (event_id, outcome, reason) == (of[suffering].event.id, "dead", "invalid_outcome")
+    assert error == "what the handler returned can't be kept: PostgreSQL refuses it: refused here"
+    assert await value(store, "select count(*) from outbox.waiting") == 12
+
+
+async def test_what_is_published_stays_published_when_its_result_is_refused(store: Store, writer: Writer) -> None:
+    """It has happened, whatever there was to tell of it."""
+    of = Delivery(await event(store))
+    await refuse(store, of.event.id)
+    writer.settler.settle(of, Published({"remote_id": "1"}))
+    await writer.settler.flush()
+    assert await rows(store, "select outcome, result from outbox.receipts") == [("published", None)]
+
+
+async def test_what_may_be_live_is_not_dead_when_its_outcome_is_refused(store: Store, writer: Writer) -> None:
+    """It waits for a person."""
+    of = Delivery(await event(store), steps=[INTENT])
+    await refuse(store, of.event.id)
+    writer.settler.settle(of, Unknown("no answer", 60))
+    await writer.settler.flush()
+    assert await rows(store, "select reason, due_at = 'infinity' from outbox.waiting") == [("unknown", True)]
+
+
+async def test_the_next_event_of_a_sequence_goes_on_when_one_suffers(store: Store, writer: Writer) -> None:
+    """It was to wait, and those behind it with it; dead instead, it holds up nobody."""
+    first, second = [Delivery(await event(store, key="k", sequence="s")) for _ in range(2)]
+    await refuse(store, first.event.id)
+    for each in (first, second):
+        assert writer.offer(each)
+    writer.settler.settle(writer.scheduler.take() or first, Retry("once"))
+    await writer.settler.flush()
+    due = await rows(store, "select event_id from outbox.waiting where due_at <= clock_timestamp()")
+    assert due == [(second.event.id,)]
