@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lock clean
+.PHONY: help setup demo test chaos check lock clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z][a-z-]*\):[^#]*## \(.*\)$$/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-16s %s\n", $$1, $$2}'
@@ -17,6 +17,9 @@ demo: $(STAMP) ## run the main job: PostgreSQL, sandbox, relay, 40 stories (ARGS
 
 test: $(STAMP) ## run the whole test suite on a real PostgreSQL (ARGS=... goes to pytest)
 	@$(BIN)/python -m pytest $(ARGS)
+
+chaos: $(STAMP) ## let 220 faults happen to four relays, from a seed that is printed (CHAOS_SEED, CHAOS_FAULTS)
+	@CHAOS_FAULTS=$${CHAOS_FAULTS:-220} $(BIN)/python -m pytest tests/chaos -q $(ARGS)
 
 check: $(STAMP) ## lint, format, types, import contracts
 	@$(BIN)/ruff check .

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
+from typing import IO
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -69,13 +70,21 @@ class Nursery:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
 
+    def terminate(self, pid: int) -> None:
+        """Ask a relay to end."""
+        self._alive.discard(pid)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+
     def stop(self, pid: int) -> None:
         """Have a relay stand still."""
-        os.kill(pid, signal.SIGSTOP)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
 
     def resume(self, pid: int) -> None:
         """Have a relay that stands still go on, as if nothing had happened."""
-        os.kill(pid, signal.SIGCONT)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
 
     def kill_all(self) -> None:
         """End all relays that were started here."""
@@ -84,16 +93,22 @@ class Nursery:
 
 
 @contextmanager
-def open_nursery() -> Iterator[Nursery]:
-    """Open a nursery; its relays are killed at the end."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("OUTBOX_", "PUBLISHER_"))}
+def open_nursery(environment: Mapping[str, str] | None = None, *, stderr: IO[bytes] | None = None) -> Iterator[Nursery]:
+    """Open a nursery; its relays are killed at the end.
+
+    Args:
+        environment: What goes on top of this process's environment, for the nursery and all its relays.
+        stderr: Where they write what they have to say; None leaves them this process's.
+    """
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("OUTBOX_", "PUBLISHER_"))}
     with subprocess.Popen(
         [sys.executable, "-c", SOURCE],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         cwd=ROOT,
-        env=environment,
+        env={**inherited, **(environment or {})},
+        stderr=stderr,
     ) as process:
         nursery = Nursery(process)
         try:
