@@ -142,7 +142,7 @@ async def open_proxy(dsn: str) -> AsyncIterator[Proxy]:
         try:
             yield proxy
         finally:
-            # In this order: awaited in a cancelled scope, it would put a cancellation in the place of the test's failure.
+            # In this order: awaited in a cancelled scope, it would put a cancellation in place of the failure.
             await proxy.close()
             group.cancel_scope.cancel()
 

@@ -1,8 +1,7 @@
 """Faults at random, and everything ends exactly once.
 
-make chaos                        220 faults; the seed is printed
-CHAOS_SEED=7 make chaos           the same dice again (processes and networks have dice of their own)
-CHAOS_FAULTS=1000 make chaos      longer
+As part of the suite it is short. `make chaos` has 220 faults and prints its seed. `CHAOS_SEED=7 make chaos` throws the
+same dice again, though processes and networks have dice of their own; `CHAOS_FAULTS=1000 make chaos` goes on longer.
 """
 
 from __future__ import annotations
