@@ -7,9 +7,10 @@ relay sleeps:
        | more rings a second than the threshold
        v
     MUTED      writers see `awake_until` and don't ring; look every few milliseconds
-       | a quiet while: let it ring again, commit, and take a horizon
+       | a quiet while: let it ring again, and commit
        v
-    LINGERING  look until every transaction that may have found the bell muted has ended; then RINGING
+    LINGERING  look until no session remembers the muted bell; take a horizon, and look until every transaction that
+               may have found it muted has ended; then RINGING
 
 A relay begins by lingering: a lane that changes hands may have had a muted bell before. NOTIFY is a hint, the log is
 the truth: whatever the bell does, the fallback poll finds every event.
@@ -43,6 +44,10 @@ _MUTE_SECONDS = 30.0
 _RENEW_MUTE_SECONDS = 10.0
 _QUIET_SECONDS = 2.0
 _LINGER_MAX_SECONDS = 0.1
+
+_REMEMBERED_SECONDS = 0.2
+"""outbox.ring() remembers a muted bell for a tenth of a second; twice that, for what its clock may be off by."""
+
 _LISTENER_CHECK_SECONDS = 10.0
 
 
@@ -91,6 +96,7 @@ class Doorbell:
     listening: bool = False
     bell: Bell = Bell.LINGERING
     _horizon: str | None = None
+    _lingering_since: float = field(default_factory=time.monotonic)
     _linger_seconds: float = 0.002
     _rung: anyio.Event = field(default_factory=anyio.Event)
     _rings: Rate = field(init=False)
@@ -166,7 +172,7 @@ class Doorbell:
             # In this order: ring again, commit; then the horizon, in a transaction of its own.
             await lease.mute(self.control, self.relay_id, None)
             self.metrics.bell_muted.set(0)
-            self.bell, self._horizon = Bell.LINGERING, None
+            self._begin_lingering()
             return
         if now - self._muted_at > _RENEW_MUTE_SECONDS:
             await lease.mute(self.control, self.relay_id, _MUTE_SECONDS)
@@ -174,11 +180,14 @@ class Doorbell:
         await anyio.sleep(self.settings.muted_poll_seconds)
         self.metrics.polls.inc()
 
+    def _begin_lingering(self) -> None:
+        self.bell, self._horizon, self._lingering_since = Bell.LINGERING, None, time.monotonic()
+
     async def _linger(self) -> None:
-        if self._horizon is None:
+        if self._horizon is None and time.monotonic() - self._lingering_since > _REMEMBERED_SECONDS:
             self._horizon = await lease.take_horizon(self.control)
             self._linger_seconds = 0.002
-        if await lease.horizon_passed(self.control, self._horizon):
+        if self._horizon is not None and await lease.horizon_passed(self.control, self._horizon):
             # No sleep: what those transactions wrote is read by the look that follows.
             self.bell, self._horizon = Bell.RINGING, None
             return

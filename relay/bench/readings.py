@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import astuple, dataclass
 from typing import Final, LiteralString
 
 from psycopg import Connection
@@ -56,6 +56,9 @@ class TableChanges:
         )
 
 
+_NOTHING: Final = TableChanges(0, 0, 0, 0)
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
     """The counts at one moment."""
@@ -103,9 +106,18 @@ def read(dsn: str) -> Reading:
 
 def changes(before: Reading, after: Reading) -> Mapping[str, TableChanges]:
     """Return the tables whose rows changed between two readings."""
-    nothing = TableChanges(0, 0, 0, 0)
-    between = {name: table.since(before.tables.get(name, nothing)) for name, table in after.tables.items()}
-    return {name: table for name, table in between.items() if table != nothing}
+    between = {name: table.since(before.tables.get(name, _NOTHING)) for name, table in after.tables.items()}
+    return {name: table for name, table in between.items() if table != _NOTHING}
+
+
+def total_changes(several: Iterable[Mapping[str, TableChanges]]) -> Mapping[str, TableChanges]:
+    """Return what became of each table's rows over several spans of time."""
+    total: dict[str, TableChanges] = {}
+    for tables in several:
+        for name, table in tables.items():
+            so_far = total.get(name, _NOTHING)
+            total[name] = TableChanges(*map(sum, zip(astuple(so_far), astuple(table), strict=True)))
+    return total
 
 
 def _await_quiet(connection: Connection[TupleRow]) -> None:

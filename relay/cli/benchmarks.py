@@ -68,7 +68,8 @@ def latency(
 
 def emit(
     connections: Annotated[int, typer.Option(min=1, max=1000, help="Writers.")] = 32,
-    seconds: Annotated[int, typer.Option(min=1, max=SECONDS_MAX, help="For how long, each variant.")] = 5,
+    seconds: Annotated[int, typer.Option(min=1, max=SECONDS_MAX, help="For how long, each variant in each round.")] = 5,
+    rounds: Annotated[int, typer.Option(min=1, max=100, help="How often each variant runs, in turns.")] = 3,
     as_json: JsonFlag = False,
 ) -> None:
     """Measure what emitting costs writers, beside a plain insert and a trigger that always notifies.
@@ -76,6 +77,9 @@ def emit(
     A transaction is one statement that inserts a row of the application's and
     the event. Writers are pgbench where it is found, on this machine: they
     compete with the server and the relay for its cores where those run here.
+    A share is of the baseline's rate in the same round, the median of the
+    rounds: the bell is compared with outbox.emit without one, all else with
+    plain inserts into a table that nobody reads.
     """
     from relay.bench.emit import emit as bench  # noqa: PLC0415 (help needs none of it)
     from relay.bench.writers import Writers  # noqa: PLC0415
@@ -83,17 +87,22 @@ def emit(
     with _measuring() as (server, dsn, tell):
         writers = Writers(dsn, connections, server.pgbench)
         say(f"{connections} connections of {writers.description}")
-        emitted = list(bench(dsn, writers, seconds, tell))
+        emitted = bench(dsn, writers, seconds, rounds, tell)
     if as_json:
         for each in emitted:
-            figures: Figures = {"variant": each.variant.value, "unsettled_events": each.unsettled}
+            figures: Figures = {"variant": each.variant.value, "baseline": each.variant.baseline.value}
+            figures |= {"share_of_baseline": each.share, "unsettled_events": each.unsettled}
             _print("emit", server, each.cost, figures, as_json=True)
         return
-    columns = ("variant", *_cost_figures(emitted[0].cost), "unsettled events")
+    columns = ("variant", "share", "of", *_cost_figures(emitted[0].cost), "unsettled events")
     print_table(
         [column.replace("_", " ") for column in columns],
         [
-            (each.variant.value, *map(_short, _cost_figures(each.cost).values()), _short(each.unsettled))
+            (
+                *(each.variant.value, _short(each.share), each.variant.baseline.value),
+                *map(_short, _cost_figures(each.cost).values()),
+                _short(each.unsettled),
+            )
             for each in emitted
         ],
     )

@@ -83,11 +83,15 @@ def test_latency_counts_every_event_at_its_rate(outbox: Outbox) -> None:
 
 def test_emit_measures_each_variant(outbox: Outbox) -> None:
     """A transaction is one statement; the relay at work brings a receipt an event."""
-    found = measure(outbox, "emit", "--seconds", 1, "--connections", 2)
+    found = measure(outbox, "emit", "--seconds", 1, "--connections", 2, "--rounds", 1)
     assert [each["variant"] for each in found] == [variant.value for variant in Variant]
+    assert [each["share_of_baseline"] == 1 for each in found] == [True] + [False] * 5
+    baselines = {each["variant"]: each["baseline"] for each in found}
+    assert baselines[Variant.MUTED] == Variant.SILENT
+    assert baselines[Variant.RELAYED] == Variant.LOG_ONLY
     assert all(each["events"] > 0 and only_inserted(each["tables"]) for each in found)
     assert all(1 <= each["statements_per_event"] < 1.5 for each in found[:-1])
-    assert [each["unsettled_events"] is None for each in found] == [True] * 4 + [False]
+    assert [each["unsettled_events"] is None for each in found] == [True] * 5 + [False]
     relayed = found[-1]["tables"]
     assert relayed["outbox.receipts"]["inserted"] == relayed["outbox.events"]["inserted"]
 
@@ -95,7 +99,7 @@ def test_emit_measures_each_variant(outbox: Outbox) -> None:
 def test_emit_does_without_pgbench(database: str) -> None:
     """Python writes then, and says that it may be the limit."""
     writers = Writers(database, 4, None)
-    found = list(emit(database, writers, 0.2, keep_silent))
+    found = emit(database, writers, 0.2, 2, keep_silent)
     assert "may be the limit" in writers.description
     assert [each.variant for each in found] == list(Variant)
     assert all(each.cost.events > 0 for each in found)

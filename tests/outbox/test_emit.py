@@ -208,19 +208,24 @@ def test_a_snapshot_that_cannot_see_the_first_event_fails_to_serialize(
         ("headers_are_an_object", {"headers": [1]}),
         ("a_sequence_needs_a_key", {"sequence": "s"}),
         ("an_event_expires_after_it_is_due", {"publish_at": PUBLISH_AT, "expires_at": PUBLISH_AT}),
+        ("a_key_and_a_sequence_have_1000_bytes_at_most", {"key": "k" * 1001}),
+        ("a_key_and_a_sequence_have_1000_bytes_at_most", {"key": "k", "sequence": "ü" * 501}),
+        ("instants_are_between_1970_and_9000", {"publish_at": "infinity"}),
+        ("instants_are_between_1970_and_9000", {"expires_at": "-infinity"}),
+        ("instants_are_between_1970_and_9000", {"publish_at": "1969-12-31T23:59:59Z"}),
     ],
 )
 def test_a_rule_that_is_broken_says_its_name(
     application: psycopg.Connection, name: str, options: dict[str, Any]
 ) -> None:
     """Each rule of the log refuses, by name, what breaks it."""
-    arguments: dict[str, Any] = dict.fromkeys(("sequence", "publish_at", "expires_at"))
+    arguments: dict[str, Any] = dict.fromkeys(("key", "sequence", "publish_at", "expires_at"))
     arguments |= {"type": "t", "payload": {}, "headers": {}, **options}
     arguments |= {"payload": Jsonb(arguments["payload"]), "headers": Jsonb(arguments["headers"])}
     with pytest.raises(errors.CheckViolation) as raised:
         application.execute(
             "select outbox.emit(type => %(type)s, payload => %(payload)s, headers => %(headers)s, "
-            "sequence => %(sequence)s, publish_at => %(publish_at)s, expires_at => %(expires_at)s)",
+            "key => %(key)s, sequence => %(sequence)s, publish_at => %(publish_at)s, expires_at => %(expires_at)s)",
             arguments,
         )
     assert raised.value.diag.constraint_name == name
@@ -232,13 +237,6 @@ def test_an_event_has_a_type(application: psycopg.Connection) -> None:
         application.execute("select outbox.emit(type => null)")
 
 
-def test_a_lane_is_one_of_64(application: psycopg.Connection) -> None:
-    """No lane is written that no relay would own."""
-    with pytest.raises(errors.CheckViolation) as raised:
-        application.execute("insert into outbox.events (lane, type, payload, headers) values (64, 't', '{}', '{}')")
-    assert raised.value.diag.constraint_name == "a_lane_is_between_0_and_63"
-
-
 def test_a_lane_follows_from_the_key(application: psycopg.Connection) -> None:
     """The same key always travels in the same lane, also beside another sequence and type."""
     for number in range(50):
@@ -247,7 +245,7 @@ def test_a_lane_follows_from_the_key(application: psycopg.Connection) -> None:
     lanes = application.execute(
         "select key, array_agg(distinct lane::bigint), hashtextextended(key, 0) & 63 from outbox.events group by key"
     ).fetchall()
-    assert all(found == [expected] for _, found, expected in lanes)
+    assert all(found == [expected] and 0 <= expected < 64 for _, found, expected in lanes)
     assert len({expected for _, _, expected in lanes}) > 10
 
 
@@ -255,6 +253,75 @@ def test_events_without_a_key_spread_over_the_lanes(application: psycopg.Connect
     """What nothing routes is shared out."""
     application.execute("select outbox.emit('t') from generate_series(1, 500)")
     assert value(application, "select count(distinct lane) from outbox.events") > 32
+    assert value(application, "select bool_and(lane between 0 and 63) from outbox.events")
+
+
+SHADOWS: LiteralString = """
+create schema mine;
+create function mine.complain() returns void language plpgsql as $$ begin raise 'a caller''s function ran'; end $$;
+do $do$
+declare
+  found record;
+  kinds constant regtype[] := array[
+    'bool', 'int2', 'int4', 'int8', 'float8', 'numeric', 'text', 'jsonb', 'xid8', 'timestamptz', 'interval'
+  ];
+begin
+  for found in
+    select o.oid, oprname, oprleft::regtype as left, oprright::regtype as right, oprresult::regtype as result
+    from pg_operator as o
+    where oprleft = any (kinds) and oprright = any (kinds) and oprnamespace = 'pg_catalog'::regnamespace
+  loop
+    execute format(
+      'create function mine.o%s(%s, %s) returns %s language plpgsql as $$ begin perform mine.complain(); end $$',
+      found.oid, found.left, found.right, found.result
+    );
+    execute format(
+      'create operator mine.%s (leftarg = %s, rightarg = %s, function = mine.o%s)',
+      found.oprname, found.left, found.right, found.oid
+    );
+  end loop;
+  for found in
+    select p.oid, proname, prorettype::regtype as result, pg_get_function_identity_arguments(p.oid) as arguments
+    from pg_proc as p
+    where pronamespace = 'pg_catalog'::regnamespace and prokind = 'f' and not proretset
+      and prorettype <> 'internal'::regtype
+      and proname in (
+        'pg_current_xact_id', 'jsonb_typeof', 'format', 'floor', 'random', 'hashtextextended', 'current_setting',
+        'set_config', 'date_part', 'clock_timestamp', 'pg_notify', 'octet_length', 'now'
+      )
+      and not pg_get_function_identity_arguments(p.oid) like '%VARIADIC%'
+  loop
+    execute format(
+      'create function mine.%I(%s) returns %s language plpgsql as $$ begin perform mine.complain(); end $$',
+      found.proname, found.arguments, found.result
+    );
+  end loop;
+end
+$do$;
+create domain mine.text as pg_catalog.text check (mine.complain() is null);
+create domain mine.xid8 as pg_catalog.xid8 check (mine.complain() is null);
+create domain mine.timestamptz as pg_catalog.timestamptz check (mine.complain() is null);
+create domain mine.jsonb as pg_catalog.jsonb check (mine.complain() is null);
+create domain mine.float8 as pg_catalog.float8 check (mine.complain() is null);
+grant usage on schema mine to outbox_emitter;
+set search_path = mine, pg_catalog;
+set role outbox_emitter;
+"""
+
+
+def test_nothing_of_the_callers_search_path_runs_with_the_owners_rights(application: psycopg.Connection) -> None:
+    """`emit` and the bell don't pin a search_path, so each name and operator in them is qualified."""
+    application.execute(SHADOWS)
+    for attack in ("select 1 + 1", "select 'a' = 'b'::pg_catalog.text", "select 'a'::text", "select random()"):
+        with pytest.raises(errors.RaiseException, match="a caller's function ran"), application.transaction():
+            application.execute(attack)
+    assert value(application, "select outbox.emit('t', '{\"n\": 1}', 'k', 's', 'd', '2030-01-01Z', '2031-01-01Z')")
+    application.execute("select outbox.emit('t')")
+    application.execute("select outbox.emit('t', dedupe_key => 'd')")
+    with pytest.raises(errors.CheckViolation), application.transaction():
+        application.execute("select outbox.emit('')")
+    application.commit()
+    application.execute("select outbox.emit('t')")  # the bell's memory is read now
 
 
 def test_an_emitter_emits_and_asks_how_it_stands(application: psycopg.Connection) -> None:

@@ -108,6 +108,81 @@ def test_it_always_rings_outside_read_committed(
     assert len(heard(listener)) == 1
 
 
+EMIT_REMEMBERING: LiteralString = """
+do $$
+declare
+  until double precision;
+begin
+  loop
+    until := date_part('epoch', clock_timestamp()) + 0.1;
+    perform set_config('outbox.muted_lanes', (1::bigint << (hashtextextended('k', 0) & 63)::int)::text, false);
+    perform set_config('outbox.muted_lanes_known_until', until::text, false);
+    begin
+      perform outbox.emit('t', key => 'k'), outbox.emit('t', key => 'l');
+      if date_part('epoch', clock_timestamp()) < until then
+        exit;
+      end if;
+      raise 'too slow' using errcode = 'OB000';
+    exception when sqlstate 'OB000' then  -- on a busy machine: what it remembered was too old by then
+      null;
+    end;
+  end loop;
+end
+$$
+"""
+REMEMBER: LiteralString = (
+    "select set_config('outbox.muted_lanes', '-1', false), "
+    "set_config('outbox.muted_lanes_known_until', (extract(epoch from clock_timestamp()) + %s)::text, false)"
+)
+
+
+def test_a_session_remembers_for_a_moment_which_lanes_are_muted(
+    application: psycopg.Connection, listener: psycopg.Connection
+) -> None:
+    """It does not look for every event; and one lane's muted bell is not another's."""
+    application.execute(EMIT_REMEMBERING)
+    application.commit()
+    [(lane,)] = application.execute("select lane::text from outbox.events where key = 'l'").fetchall()
+    assert heard(listener) == [lane]
+
+
+@pytest.mark.parametrize("from_now_seconds", [0, -1, 60])
+def test_what_is_not_of_this_moment_is_not_remembered(
+    application: psycopg.Connection, listener: psycopg.Connection, from_now_seconds: int
+) -> None:
+    """What was known is over, or the server's clock has been set back: the session looks, and rings."""
+    application.execute(REMEMBER, [from_now_seconds])
+    emit(application, "t", {}, key="k")
+    application.commit()
+    assert len(heard(listener)) == 1
+
+
+def test_a_look_is_remembered_for_a_tenth_of_a_second(application: psycopg.Connection) -> None:
+    """From before it was taken: a relay that unmutes its bell waits longer than that."""
+    own(application, "k", awake="1 minute")
+    [(before,)] = application.execute("select date_part('epoch', clock_timestamp())").fetchall()
+    emit(application, "t", {}, key="k")
+    [(known, after, lanes)] = application.execute(
+        "select current_setting('outbox.muted_lanes_known_until')::float8, date_part('epoch', clock_timestamp()), "
+        "current_setting('outbox.muted_lanes')::bigint = 1::bigint << (hashtextextended('k', 0) & 63)::int"
+    ).fetchall()
+    assert before + 0.1 <= known <= after + 0.1
+    assert lanes
+
+
+def test_a_look_that_was_rolled_back_is_forgotten(
+    application: psycopg.Connection, listener: psycopg.Connection
+) -> None:
+    """PostgreSQL leaves the settings empty then."""
+    own(application, "k", awake="1 minute")
+    emit(application, "t", {}, key="k")
+    application.rollback()
+    assert application.execute("select current_setting('outbox.muted_lanes_known_until')").fetchone() == ("",)
+    emit(application, "t", {}, key="k")
+    application.commit()
+    assert heard(listener) == []
+
+
 def test_events_of_a_transaction_ring_once_for_each_lane(
     application: psycopg.Connection, listener: psycopg.Connection
 ) -> None:
