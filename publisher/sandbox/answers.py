@@ -13,6 +13,8 @@ from typing import Any
 import orjson
 
 RATE_LIMIT_PAGE = "https://developers.facebook.com/docs/graph-api/overview/rate-limiting"
+# Limits of the app, the user, the Page and the business (Meta: Rate Limiting overview).
+LIMIT_CODES = frozenset({4, 17, 32, 613, 80001, 80002})
 GRAPH_API_PAGE = "https://developers.facebook.com/docs/graph-api"
 
 
@@ -30,6 +32,7 @@ class GraphError(Exception):
         is_transient: bool | None = None,
         title: str | None = None,
         advice: str | None = None,
+        data: dict[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -40,6 +43,7 @@ class GraphError(Exception):
         self.is_transient = is_transient
         self.title = title
         self.advice = advice
+        self.data = data
 
     def envelope(self, trace_id: str) -> dict[str, Any]:
         """Return the body: only message, type, code and fbtrace_id are always in it."""
@@ -52,6 +56,8 @@ class GraphError(Exception):
             error["error_user_title"] = self.title
         if self.advice is not None:
             error["error_user_msg"] = self.advice
+        if self.data is not None:
+            error["error_data"] = self.data
         error["fbtrace_id"] = trace_id
         return {"error": error}
 
@@ -100,6 +106,16 @@ def invalid_parameter(reason: str) -> GraphError:
 def invalid_token() -> GraphError:
     """No token, or one that was never issued."""
     return GraphError("Invalid OAuth access token - Cannot parse access token", code=190)
+
+
+def wrong_app() -> GraphError:
+    """The app's id or secret is another."""
+    return GraphError("Error validating client secret.", code=101)
+
+
+def token_too_young() -> GraphError:
+    """An Instagram User token is refreshed after a day; the words are not documented."""
+    return GraphError("(#100) The access token must be at least 24 hours old to be refreshed", code=100)
 
 
 def permission_missing() -> GraphError:
@@ -167,6 +183,66 @@ def image_format_unsupported() -> GraphError:
     )
 
 
+def aspect_ratio_wrong() -> GraphError:
+    """A feed image is between 4:5 and 1.91:1."""
+    return GraphError(
+        "The submitted image has an aspect ratio that is not supported.",
+        code=36003,
+        subcode=2207009,
+        is_transient=False,
+        title="Aspect ratio not supported",
+        advice="The aspect ratio is not supported. The image must have an aspect ratio between 4:5 and 1.91:1.",
+    )
+
+
+def caption_too_long() -> GraphError:
+    """A caption has at most 2,200 characters, 30 hashtags and 20 mentions."""
+    return GraphError(
+        "The caption is too long.",
+        code=36004,
+        subcode=2207010,
+        is_transient=False,
+        title="Caption too long",
+        advice="The caption was too long. It can have at most 2,200 characters, 30 hashtags and 20 @ tags.",
+    )
+
+
+def carousel_length_wrong() -> GraphError:
+    """A carousel has 2 to 10 items."""
+    return GraphError(
+        "Invalid parameter",
+        code=100,
+        subcode=2207028,
+        is_transient=False,
+        title="Carousel validation failed",
+        advice="Your post won't work as a carousel. Carousels need at least 2 photos/videos and no more than 10.",
+    )
+
+
+def tags_on_carousel() -> GraphError:
+    """People are tagged on a carousel's items, not on the carousel (observed, show_lister)."""
+    return GraphError(
+        "Invalid parameter",
+        code=100,
+        subcode=2207065,
+        is_transient=False,
+        title="User tags not supported",
+        advice="User tags are not supported on a carousel: tag its items.",
+    )
+
+
+def thumbnail_offset_wrong() -> GraphError:
+    """`thumb_offset` lies outside of the video."""
+    return GraphError(
+        "Invalid thumbnail offset",
+        code=1,
+        subcode=2207057,
+        is_transient=False,
+        title="Invalid thumbnail offset",
+        advice="The thumbnail offset must be greater than or equal to 0 and less than the duration of the video.",
+    )
+
+
 def not_ready() -> GraphError:
     """The container is not FINISHED; a recorded body."""
     return GraphError(
@@ -222,6 +298,45 @@ def upload_incomplete() -> GraphError:
         code=6000,
         is_transient=False,
     )
+
+
+def upload_offset_wrong(start: int, end: int) -> GraphError:
+    """A chunk began at another offset than the one that is due (Meta: Video API error codes)."""
+    return GraphError(
+        "(#1363037) There was a problem uploading your video file. The start offset is wrong.",
+        code=1363037,
+        data={"start_offset": str(start), "end_offset": str(end)},
+    )
+
+
+def video_too_large() -> GraphError:
+    """A video has at most 2 GB (Meta: Video API error codes)."""
+    return GraphError("(#1363023) The video file you tried to upload is too large.", code=1363023)
+
+
+def upload_session_gone() -> GraphError:
+    """No such upload session (Meta: Video API error codes)."""
+    return GraphError("(#1363041) The upload session is expired.", code=1363041)
+
+
+def photos_posted_already() -> GraphError:
+    """Attached photos are in a post already (postiz-app)."""
+    return GraphError("(#100) These photos were already posted.", code=100, subcode=1366051)
+
+
+def link_invalid() -> GraphError:
+    """`link` is no address."""
+    return GraphError("(#1500) The url you supplied is invalid", code=1500)
+
+
+def link_to_facebook() -> GraphError:
+    """`link` leads to facebook.com."""
+    return GraphError("(#200) Links to facebook.com can't be posted", code=200, subcode=1609008)
+
+
+def reels_used_up() -> GraphError:
+    """30 reels in 24 hours (Meta: Reels Publishing guide); the answer beyond them is not documented."""
+    return GraphError("(#613) Calls to this api have exceeded the rate limit.", code=613)
 
 
 def service_failed() -> GraphError:

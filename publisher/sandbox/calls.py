@@ -8,8 +8,23 @@ from typing import Final
 
 from aiohttp import web
 
-from publisher.sandbox import answers, facebook, instagram
-from publisher.sandbox.objects import Account, Container, Node, Photo, Platform, Post, Video
+from publisher.sandbox import answers, instagram, page_photos, page_videos
+from publisher.sandbox.captions import is_true
+from publisher.sandbox.hosts import Site
+from publisher.sandbox.objects import (
+    Account,
+    Container,
+    Made,
+    Medium,
+    Node,
+    Photo,
+    Placement,
+    Platform,
+    Post,
+    Token,
+    User,
+    Video,
+)
 from publisher.sandbox.parameters import Parameters
 from publisher.sandbox.world import World
 
@@ -18,109 +33,193 @@ class Endpoint(StrEnum):
     """Every call that the sandbox answers with something else than an error."""
 
     CREATE_CONTAINER = "create_container"
+    UPLOAD_CONTAINER = "upload_container"
     CONTAINER_STATUS = "container_status"
     PUBLISH_CONTAINER = "publish_container"
     PUBLISHING_LIMIT = "publishing_limit"
     LIST_STORIES = "list_stories"
+    LIST_MEDIA = "list_media"
     READ_MEDIA = "read_media"
+    LIST_CHILDREN = "list_children"
     UPLOAD_PHOTO = "upload_photo"
+    PUBLISH_PHOTO = "publish_photo"
     PUBLISH_PHOTO_STORY = "publish_photo_story"
+    CREATE_POST = "create_post"
+    LIST_FEED = "list_feed"
+    LIST_PUBLISHED_POSTS = "list_published_posts"
     START_VIDEO_STORY = "start_video_story"
+    FINISH_VIDEO_STORY = "finish_video_story"
+    START_REEL = "start_reel"
+    FINISH_REEL = "finish_reel"
+    LIST_REELS = "list_reels"
+    CREATE_VIDEO = "create_video"
+    START_VIDEO = "start_video"
+    TRANSFER_VIDEO = "transfer_video"
+    FINISH_VIDEO = "finish_video"
     UPLOAD_VIDEO = "upload_video"
     VIDEO_STATUS = "video_status"
-    FINISH_VIDEO_STORY = "finish_video_story"
     READ_PHOTO = "read_photo"
     READ_POST = "read_post"
     READ_ACCOUNT = "read_account"
+    READ_USER = "read_user"
     DELETE_OBJECT = "delete_object"
     DEBUG_TOKEN = "debug_token"  # noqa: S105  # the name of an endpoint
+    LIST_ACCOUNTS = "list_accounts"
+    EXCHANGE_TOKEN = "exchange_token"  # noqa: S105  # the name of an endpoint
+    REFRESH_TOKEN = "refresh_token"  # noqa: S105  # the name of an endpoint
 
 
 @dataclass(slots=True)
 class Call:
-    """A call whose token is good and whose object exists and belongs to the token."""
+    """A call whose token is good and whose object exists and belongs to the token.
+
+    `subjects` are what it is about: URLs of media (of an uploaded file, the name), links, messages. Scripted faults
+    choose by them.
+    """
 
     endpoint: Endpoint
     request: web.BaseRequest
+    method: str
+    site: Site
     parameters: Parameters
     account: Account | None
     node: Node | None
-    media_url: str | None
+    token: Token | None = None
+    subjects: tuple[str, ...] = ()
 
     @property
     def values(self) -> dict[str, str]:
         """The parameters."""
         return self.parameters.values
 
+    @property
+    def is_me(self) -> bool:
+        """Whether the object is called by the name of the token's owner."""
+        return self.site.segments[:1] == ("me",)
+
 
 _EDGES: Final = {
     (Platform.INSTAGRAM, "POST", "media"): Endpoint.CREATE_CONTAINER,
+    (Platform.INSTAGRAM, "GET", "media"): Endpoint.LIST_MEDIA,
     (Platform.INSTAGRAM, "POST", "media_publish"): Endpoint.PUBLISH_CONTAINER,
     (Platform.INSTAGRAM, "GET", "content_publishing_limit"): Endpoint.PUBLISHING_LIMIT,
     (Platform.INSTAGRAM, "GET", "stories"): Endpoint.LIST_STORIES,
     (Platform.FACEBOOK, "POST", "photos"): Endpoint.UPLOAD_PHOTO,
     (Platform.FACEBOOK, "POST", "photo_stories"): Endpoint.PUBLISH_PHOTO_STORY,
+    (Platform.FACEBOOK, "POST", "feed"): Endpoint.CREATE_POST,
+    (Platform.FACEBOOK, "GET", "feed"): Endpoint.LIST_FEED,
+    (Platform.FACEBOOK, "GET", "published_posts"): Endpoint.LIST_PUBLISHED_POSTS,
+    (Platform.FACEBOOK, "GET", "video_reels"): Endpoint.LIST_REELS,
     (Platform.FACEBOOK, "GET", "stories"): Endpoint.LIST_STORIES,
+    (Platform.FACEBOOK, "POST", "videos"): Endpoint.CREATE_VIDEO,
+}
+# By edge and upload phase.
+_PHASES: Final = {
+    ("video_stories", "start"): Endpoint.START_VIDEO_STORY,
+    ("video_stories", "finish"): Endpoint.FINISH_VIDEO_STORY,
+    ("video_reels", "start"): Endpoint.START_REEL,
+    ("video_reels", "finish"): Endpoint.FINISH_REEL,
+    ("videos", "start"): Endpoint.START_VIDEO,
+    ("videos", "transfer"): Endpoint.TRANSFER_VIDEO,
+    ("videos", "finish"): Endpoint.FINISH_VIDEO,
 }
 
 
 def resolve(
-    world: World, token: str | None, request: web.BaseRequest, segments: list[str], parameters: Parameters
+    world: World, token: Token | None, request: web.BaseRequest, *, method: str, site: Site, parameters: Parameters
 ) -> Call:
     """Find the object and the endpoint that a call names.
 
     Raises:
         GraphError: 100/33, there is none that this token may use in this way; 100, no upload phase.
     """
-    object_id = segments[0] if segments else ""
-    node = world.objects.get(object_id)
-    account = node.account if isinstance(node, Container | Photo | Video | Post) else node
-    if node is None or account is None or account.token.value != token or len(segments) > 2:
-        raise answers.unsupported(request.method, object_id)
-    if len(segments) == 2:
-        endpoint = _edge(account, node, request.method, segments[1], parameters.values)
+    object_id = site.segments[0] if site.segments else ""
+    node = _owner(world, token) if object_id == "me" else world.objects.get(object_id)
+    if node is None or len(site.segments) > 2 or token is None or not _may_use(token, node):
+        raise answers.unsupported(method, object_id)
+    account = _account_of(node)
+    if len(site.segments) == 2:
+        endpoint = _edge(node, method, site.segments[1], parameters.values)
     else:
-        endpoint = _node(node, request.method)
+        endpoint = _node(node, method)
     if endpoint is None:
-        raise answers.unsupported(request.method, object_id)
-    return Call(endpoint, request, parameters, account, node, media_url(world, endpoint, node, parameters))
+        raise answers.unsupported(method, object_id)
+    subjects = _subjects(world, endpoint, node, parameters)
+    return Call(endpoint, request, method, site, parameters, account, node, token, subjects)
 
 
-def media_url(world: World, endpoint: Endpoint, node: Node, parameters: Parameters) -> str | None:
-    """Return the URL (of an uploaded file, the name) of the media that a call is about, if there is one.
+def _owner(world: World, token: Token | None) -> Node | None:
+    if token is None:
+        return None
+    if token.user_id is not None:
+        return world.users.get(token.user_id)
+    # A Page token's owner is the Page, also where it serves the Page's Instagram account too.
+    accounts = sorted(token.accounts.values(), key=lambda it: it.platform is not Platform.FACEBOOK)
+    return accounts[0] if accounts else None
 
-    Scripted faults choose by it.
-    """
+
+def _account_of(node: Node) -> Account | None:
+    match node:
+        case Account():
+            return node
+        case User():
+            return None
+        case _:
+            return node.account
+
+
+def _may_use(token: Token, node: Node) -> bool:
+    account = _account_of(node)
+    if account is None:
+        return isinstance(node, User) and node.id == token.user_id
+    return account.id in token.accounts
+
+
+def _subjects(world: World, endpoint: Endpoint, node: Node, parameters: Parameters) -> tuple[str, ...]:
     values = parameters.values
+    if isinstance(node, Container | Photo | Video | Post):
+        return node.source_urls
     if not isinstance(node, Account):
-        return node.source_url
-    made_from: Container | Photo | Video | None = None
+        return ()
+    made_from: Made | None = None
     match endpoint:
-        case Endpoint.CREATE_CONTAINER:
-            return values.get("image_url") or values.get("video_url")
-        case Endpoint.UPLOAD_PHOTO:
-            return values.get("url") or (parameters.file.name if parameters.file else None)
         case Endpoint.PUBLISH_CONTAINER:
             made_from = instagram.find_container(world, node, values.get("creation_id", ""))
         case Endpoint.PUBLISH_PHOTO_STORY:
-            made_from = facebook.find_photo(world, node, values.get("photo_id"))
-        case Endpoint.FINISH_VIDEO_STORY:
-            made_from = facebook.find_video(world, node, values.get("video_id"))
-    return made_from.source_url if made_from else None
-
-
-def _edge(account: Account, node: Node, method: str, edge: str, values: dict[str, str]) -> Endpoint | None:
-    if node is not account:
-        return None
-    if (account.platform, method, edge) != (Platform.FACEBOOK, "POST", "video_stories"):
-        return _EDGES.get((account.platform, method, edge))
-    match values.get("upload_phase", "").lower():
-        case "start":
-            return Endpoint.START_VIDEO_STORY
-        case "finish":
-            return Endpoint.FINISH_VIDEO_STORY
+            made_from = page_photos.find_photo(world, node, values.get("photo_id"))
+        case Endpoint.FINISH_VIDEO_STORY | Endpoint.FINISH_REEL:
+            made_from = page_videos.find_video(world, node, values.get("video_id"))
         case _:
+            named = ("image_url", "video_url", "url", "file_url", "link", "message", "caption", "description")
+            sent = (parameters.file.name,) if parameters.file else ()
+            return (*(value for name in named if (value := values.get(name))), *sent)
+    return made_from.source_urls if made_from else ()
+
+
+def _edge(node: Node, method: str, edge: str, values: dict[str, str]) -> Endpoint | None:
+    match node:
+        case User() if (method, edge) == ("GET", "accounts"):
+            return Endpoint.LIST_ACCOUNTS
+        case Post() if (method, edge) == ("GET", "children") and node.medium is Medium.CAROUSEL:
+            return Endpoint.LIST_CHILDREN
+        case Account():
+            return _account_edge(node, method, edge, values)
+        case _:
+            return None
+
+
+def _account_edge(account: Account, method: str, edge: str, values: dict[str, str]) -> Endpoint | None:
+    phase = values.get("upload_phase", "").lower()
+    is_phased = account.platform is Platform.FACEBOOK and method == "POST" and (edge, "start") in _PHASES
+    if is_phased and (phase or edge != "videos"):
+        endpoint = _PHASES.get((edge, phase))
+        if endpoint is None:
             raise answers.invalid_parameter("The parameter upload_phase is required: START or FINISH")
+        return endpoint
+    endpoint = _EDGES.get((account.platform, method, edge))
+    if endpoint is Endpoint.UPLOAD_PHOTO and is_true(values, "published", default=True):
+        return Endpoint.PUBLISH_PHOTO
+    return endpoint
 
 
 def _node(node: Node, method: str) -> Endpoint | None:
@@ -131,13 +230,15 @@ def _node(node: Node, method: str) -> Endpoint | None:
     match node:
         case Account():
             return Endpoint.READ_ACCOUNT
+        case User():
+            return Endpoint.READ_USER
         case Container():
             return Endpoint.CONTAINER_STATUS
         case Photo():
             return Endpoint.READ_PHOTO
         case Video():
             return Endpoint.VIDEO_STATUS
-        case Post() if node.account.platform == Platform.INSTAGRAM:
+        case Post() if node.account.platform == Platform.INSTAGRAM or node.placement is Placement.ITEM:
             return Endpoint.READ_MEDIA
         case Post():
             return Endpoint.READ_POST

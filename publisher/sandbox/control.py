@@ -19,7 +19,7 @@ from publisher.sandbox.errors import SandboxError
 from publisher.sandbox.faults import Decision, Fault, Faults, FaultSpec
 from publisher.sandbox.journal import Journal
 from publisher.sandbox.objects import Account
-from publisher.sandbox.orders import AccountChange, ClockOrder, NewAccount, ResetOrder, ResumeOrder
+from publisher.sandbox.orders import AccountChange, ClockOrder, NewAccount, NewUser, ResetOrder, ResumeOrder
 from publisher.sandbox.reports import MASK, account_report, live_row, settings_report
 from publisher.sandbox.settings import Switches
 from publisher.sandbox.uploads import Uploads
@@ -60,6 +60,7 @@ class Control:
             ("GET", "health"): self._health,
             ("GET", "accounts"): self._list_accounts,
             ("POST", "accounts"): self._add_account,
+            ("POST", "users"): self._add_user,
             ("GET", "settings"): self._read_settings,
             ("PATCH", "settings"): self._change_settings,
             ("PUT", "settings"): self._change_settings,
@@ -127,8 +128,17 @@ class Control:
             account_id=order.id,
             token=order.token,
             quota_total=order.quota_total,
+            instagram_login=order.login == "instagram",
         )
         return account_report(account)
+
+    async def _add_user(self, request: web.BaseRequest) -> Any:
+        order = await _read(request, NewUser)
+        accounts = [self._account(account_id) for account_id in order.accounts]
+        token = self._world.add_user(
+            order.name, accounts, token=order.token, lives_long=order.long_lived, now=self._clock.now()
+        )
+        return {"id": token.user_id, "name": order.name, "token": token.value, "expires_at": token.expires_at}
 
     async def _read_account(self, _: web.BaseRequest, account_id: str) -> Any:
         return account_report(self._account(account_id))
@@ -192,11 +202,13 @@ class Control:
 
     async def _list_live(self, request: web.BaseRequest) -> Any:
         media, account_id = request.query.get("media"), request.query.get("account")
+        now = self._clock.now()
         posts = [
             post
             for post in self._world.posts
-            if (media is None or media in (post.source_url or ""))
+            if (media is None or any(media in it for it in (*post.source_urls, post.details.caption or "")))
             and (account_id is None or post.account.id == account_id)
+            and post.published_at <= now
         ]
         rows = [] if request.query.get("rows") == "false" else [live_row(post) for post in posts]
         return {"count": len(posts), "live": rows}

@@ -44,7 +44,7 @@ class FaultSpec(BaseModel):
 
     endpoint: Endpoint
     account: str | None = Field(default=None, description="Only calls of this account.")
-    media: str | None = Field(default=None, description="Only calls about media whose URL contains this.")
+    media: str | None = Field(default=None, description="Only calls about media, a link or a text that contains this.")
     skip: int = Field(default=0, ge=0, description="How many matching calls pass first.")
     times: int | None = Field(default=1, ge=1, description="How many calls it hits; null: every one.")
     action: Action = "error"
@@ -96,7 +96,7 @@ class Fault:
             return False
         if spec.account is not None and (call.account is None or call.account.id != spec.account):
             return False
-        if spec.media is not None and spec.media not in (call.media_url or ""):
+        if spec.media is not None and not any(spec.media in subject for subject in call.subjects):
             return False
         self._matched_count += 1
         if self._matched_count <= spec.skip:

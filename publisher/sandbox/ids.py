@@ -9,6 +9,8 @@ from __future__ import annotations
 import base64
 import random
 
+from publisher.sandbox.objects import TokenKind
+
 _NUMBERS = 10**14
 # Prime to 10, so that it permutes the numbers below 10^14: no id comes twice, and none looks counted.
 _STRIDE = 61_803_398_874_989
@@ -46,6 +48,10 @@ class Ids:
         """Return the id of a Page story post: 16 digits and, unlike a feed post, no underscore."""
         return f"14{self._number():014d}"
 
+    def feed_post(self, page_id: str) -> str:
+        """Return the id of a Page's feed post: the Page's, an underscore, and a number."""
+        return f"{page_id}_1222{self._number():014d}"
+
     def permalink_number(self) -> str:
         """Return the number in a story's permalink: 19 digits, and not an id of the Graph API."""
         return f"39540{self._number():014d}"
@@ -54,9 +60,21 @@ class Ids:
         """Return the id of a scripted fault."""
         return f"fault-{self._random.getrandbits(32):08x}"
 
-    def token(self) -> str:
-        """Return an access token of the Facebook kind."""
-        return f"EAA{self._letters(96)}"
+    def user(self) -> str:
+        """Return the id of a person: 15 digits, app-scoped."""
+        return f"1{self._number():014d}"
+
+    def scoped_account(self) -> str:
+        """Return the second id of an account of Instagram Login: 17 digits, app-scoped."""
+        return f"247{self._number():014d}"
+
+    def upload_session(self) -> str:
+        """Return the id of a chunked upload."""
+        return f"35{self._number():014d}"
+
+    def token(self, kind: TokenKind = "page") -> str:
+        """Return an access token: Instagram's begin with IGAA, Facebook's with EAA."""
+        return f"{'IGAA' if kind == 'instagram' else 'EAA'}{self._letters(96)}"
 
     def trace(self) -> str:
         """Return a `fbtrace_id`."""

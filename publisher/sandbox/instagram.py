@@ -5,78 +5,75 @@ Sources: Meta's Content Publishing guide, and its references of IG User and IG C
 
 from __future__ import annotations
 
-import time
 from collections import deque
-from collections.abc import Mapping
 from typing import Any, Final, assert_never
-from urllib.parse import quote
 
 from publisher.sandbox import answers
 from publisher.sandbox.answers import GraphError
+from publisher.sandbox.containers import ContainerOrder
 from publisher.sandbox.fields import Readers, pick, wanted
-from publisher.sandbox.objects import DAY_SECONDS, Account, Container, MediaProblem, Medium, Post
+from publisher.sandbox.objects import (
+    DAY_SECONDS,
+    Account,
+    Container,
+    MediaProblem,
+    Medium,
+    Placement,
+    Post,
+    Verdict,
+)
 from publisher.sandbox.world import World
 
-# The number in a container's `status` text, by what was wrong with its video.
-_STATUS_SUBCODES: Final = {
-    MediaProblem.UNREACHABLE: 2207052,
-    MediaProblem.TIMED_OUT: 2207003,
-    MediaProblem.TOO_LARGE: 2207026,
-    MediaProblem.UNSUPPORTED: 2207026,
-    MediaProblem.TOO_SMALL: 2207026,
-}
-
-
-def read_media(parameters: Mapping[str, str]) -> tuple[Medium, str]:
-    """Return what a `POST /{ig-id}/media` wants to publish, and from which URL.
-
-    Raises:
-        GraphError: 100/2207023, not a story; 100, not exactly one URL.
-    """
-    media_type = parameters.get("media_type", "")
-    if media_type.upper() != "STORIES":
-        raise answers.unknown_media_type(media_type or "(none)")
-    image_url, video_url = parameters.get("image_url"), parameters.get("video_url")
-    if image_url and video_url:
-        raise answers.invalid_parameter("Only one of image_url and video_url can be given")
-    if video_url:
-        return Medium.VIDEO, video_url
-    if image_url:
-        return Medium.PHOTO, image_url
-    raise answers.invalid_parameter("The parameter image_url is required")
+NOT_FETCHED: Final = (MediaProblem.UNREACHABLE, MediaProblem.TIMED_OUT)
 
 
 def admit_container(world: World, account: Account, now: float) -> None:
-    """Hold an account to its containers a day.
+    """Hold an account to its containers a day; each item of a carousel is one, and so is the carousel.
 
     Meta documents the limit (IG User Media reference) but not the error; the publish quota's is used.
 
     Raises:
         GraphError: 9/2207042.
     """
-    _forget_old(account.containers_created_at, now)
+    forget_old(account.containers_created_at, now)
     if len(account.containers_created_at) >= world.switches.container_limit:
         raise answers.quota_used_up("media containers")
 
 
 def create_container(
-    world: World, account: Account, medium: Medium, source_url: str, *, checked: bool, now: float
+    world: World, account: Account, order: ContainerOrder, *, checked: bool, is_jpeg: bool = True, now: float
 ) -> Container:
-    """Create a container; it is ready when its media is checked and its processing time is over."""
-    switches = world.switches
-    shortest, longest = switches.image_seconds if medium is Medium.PHOTO else switches.video_seconds
+    """Create a container; it is ready when its media is here and checked, and its processing time is over."""
     container = Container(
         id=world.ids.instagram_object(),
         account=account,
-        medium=medium,
-        source_url=source_url,
+        placement=order.placement,
+        medium=order.medium,
         created_at=now,
-        ready_at=now + world.ids.seconds_between(shortest, longest),
-        checked=checked,
+        ready_at=now + _processing_seconds(world, order.medium),
+        checked=checked and not order.awaits_upload,
+        source_url=order.source_url,
+        details=order.details,
+        children=order.children,
+        awaits_upload=order.awaits_upload,
+        is_jpeg=is_jpeg,
     )
     account.containers_created_at.append(now)
-    world.objects[container.id] = container
+    world.add(container)
     return container
+
+
+def finish_check(container: Container, verdict: Verdict) -> None:
+    """Record what was found in a video that was fetched."""
+    container.problem = verdict.problem or _thumbnail_problem(container, verdict.duration_seconds)
+    container.checked = True
+
+
+def finish_upload(world: World, container: Container, verdict: Verdict, now: float) -> None:
+    """Record that a video is here, or why it is not; processing starts."""
+    finish_check(container, verdict)
+    container.uploaded_at = None if verdict.problem in NOT_FETCHED else now
+    container.ready_at = now + _processing_seconds(world, container.medium)
 
 
 def image_error(problem: MediaProblem, url: str) -> GraphError:
@@ -88,26 +85,12 @@ def image_error(problem: MediaProblem, url: str) -> GraphError:
             return answers.media_timed_out()
         case MediaProblem.TOO_LARGE:
             return answers.image_too_large()
-        case MediaProblem.UNSUPPORTED | MediaProblem.TOO_SMALL:
+        case MediaProblem.ASPECT_RATIO:
+            return answers.aspect_ratio_wrong()
+        case MediaProblem.UNSUPPORTED | MediaProblem.TOO_SMALL | MediaProblem.THUMBNAIL_OFFSET:
             return answers.image_format_unsupported()
         case never:
             assert_never(never)
-
-
-def read_container(container: Container, requested: str | None, now: float) -> dict[str, Any]:
-    """Return the fields of a container: it has five, and the id of what it became is not among them."""
-    readers: Readers[Container] = {
-        "id": lambda it: it.id,
-        "status": lambda it: _status_text(it, now),
-        "status_code": lambda it: it.status_code(now),
-        "copyright_check_status": lambda it: {
-            "status": "in_progress" if it.status_code(now) == "IN_PROGRESS" else "completed",
-            "matches_found": False,
-        },
-        "video_status": lambda it: _video_status(it, now),
-    }
-    names = wanted(requested, readers, ("status_code",))
-    return pick(container, names if "id" in names else (*names, "id"), readers)
 
 
 def publish(world: World, account: Account, creation_id: str | None, now: float) -> Post:
@@ -115,7 +98,7 @@ def publish(world: World, account: Account, creation_id: str | None, now: float)
 
     Raises:
         GraphError: 24/2207008, unknown or expired; 9007/2207027, not FINISHED; 9/2207042, quota used up;
-            100, published already.
+            36001/2207005, not JPEG where only that can be published; 100, published already, or an item.
     """
     if not creation_id:
         raise answers.invalid_parameter("The parameter creation_id is required")
@@ -127,21 +110,21 @@ def publish(world: World, account: Account, creation_id: str | None, now: float)
             raise answers.container_not_found(creation_id)
         case "IN_PROGRESS" | "ERROR":
             raise answers.not_ready()
+    if container.placement is Placement.ITEM:
+        raise answers.invalid_parameter("A carousel item can't be published by itself")
     if container.posts:
         if world.switches.republish == "error":
             raise answers.already_published()
         if world.switches.republish == "same_id":
             return container.posts[0]
-    if quota_usage(account, now) >= quota_total(world, account):
+    counts = container.placement is not Placement.STORY or world.switches.stories_count
+    if counts and quota_usage(account, now) >= quota_total(world, account):
         raise answers.quota_used_up("posts")
-    account.published_at.append(now)
-    return world.go_live(
-        container,
-        world.ids.instagram_object(),
-        medium=container.medium,
-        now=now,
-        ready_at=container.ready_at,
-    )
+    if not world.switches.png_publishes and not all(it.is_jpeg for it in (container, *container.children)):
+        raise answers.image_format_unsupported()
+    if counts:
+        account.published_at.append(now)
+    return _go_live(world, container, now)
 
 
 def find_container(world: World, account: Account, creation_id: str) -> Container | None:
@@ -157,7 +140,7 @@ def quota_total(world: World, account: Account) -> int:
 
 def quota_usage(account: Account, now: float) -> int:
     """Return how many publishes the last 24 hours saw: a rolling window, not a calendar day."""
-    _forget_old(account.published_at, now)
+    forget_old(account.published_at, now)
     return len(account.published_at)
 
 
@@ -175,79 +158,47 @@ def read_limit(
     return {"data": [pick(account, wanted(requested, readers, ("quota_usage",)), readers)]}
 
 
-def media_fields(requested: str | None) -> tuple[str, ...]:
-    """Return the names that `fields` asks of a story; by default only its id."""
-    names = wanted(requested, _MEDIA_READERS, ("id",))
-    return names if "id" in names else (*names, "id")
-
-
-def media_row(post: Post, names: tuple[str, ...]) -> dict[str, Any]:
-    """Return a story, by itself or as a row of `GET /{ig-id}/stories`."""
-    return pick(post, names, _MEDIA_READERS)
-
-
-def read_account(account: Account, requested: str | None) -> dict[str, Any]:
-    """Return the fields of a professional account."""
-    names = wanted(requested, _ACCOUNT_READERS, ("id",))
-    return pick(account, names if "id" in names else (*names, "id"), _ACCOUNT_READERS)
-
-
-_ACCOUNT_READERS: Final[Readers[Account]] = {"id": lambda it: it.id, "username": lambda it: it.name}
-_MEDIA_READERS: Final[Readers[Post]] = {
-    "id": lambda it: it.id,
-    "permalink": lambda it: f"https://www.instagram.com/stories/{quote(it.account.name)}/{it.permalink_number}",
-    "timestamp": lambda it: timestamp(it.published_at),
-    "media_type": lambda it: "IMAGE" if it.medium is Medium.PHOTO else "VIDEO",
-    "media_product_type": lambda _: "STORY",
-    "media_url": lambda it: it.source_url,
-    "thumbnail_url": lambda it: it.source_url if it.medium is Medium.VIDEO else None,
-    "shortcode": lambda it: f"S{it.permalink_number[-10:]}",
-    "username": lambda it: it.account.name,
-    "owner": lambda it: {"id": it.account.id},
-    # A story has none: the parameter is accepted and shown nowhere.
-    "caption": lambda _: None,
-}
-
-
-def timestamp(instant: float) -> str:
-    """Return an instant as Graph prints it: no colon in the offset."""
-    return time.strftime("%Y-%m-%dT%H:%M:%S+0000", time.gmtime(instant))
-
-
-def _status_text(container: Container, now: float) -> str:
-    match container.status_code(now):
-        case "PUBLISHED":
-            return "Published: Media has been successfully published."
-        case "EXPIRED":
-            # Meta prints this text nowhere.
-            return "Expired: Media was not published within 24 hours."
-        case "ERROR":
-            assert container.problem is not None
-            return f"Error: Media upload has failed with error code {_STATUS_SUBCODES[container.problem]}"
-        case "FINISHED":
-            return "Finished: Media has been uploaded and it is ready to be published."
-        case "IN_PROGRESS":
-            return "In Progress: Media is still being processed."
-        case never:
-            assert_never(never)
-
-
-def _video_status(container: Container, now: float) -> dict[str, Any] | None:
-    """One letter apart from the Page's: `bytes_transferred` here (Meta: Resumable Uploads)."""
-    if container.medium is not Medium.VIDEO:
-        return None
-    uploading, processing = "complete", "complete"
-    match container.status_code(now):
-        case "IN_PROGRESS":
-            uploading = "complete" if container.checked else "in_progress"
-            processing = "in_progress" if container.checked else "not_started"
-        case "ERROR" if container.problem in (MediaProblem.UNREACHABLE, MediaProblem.TIMED_OUT):
-            uploading, processing = "error", "not_started"
-        case "ERROR":
-            processing = "error"
-    return {"uploading_phase": {"status": uploading}, "processing_phase": {"status": processing}}
-
-
-def _forget_old(instants: deque[float], now: float) -> None:
+def forget_old(instants: deque[float], now: float) -> None:
+    """Drop what is older than 24 hours from the front."""
     while instants and instants[0] <= now - DAY_SECONDS:
         instants.popleft()
+
+
+def _go_live(world: World, container: Container, now: float) -> Post:
+    account = container.account
+    items = tuple(
+        world.go_live(
+            account,
+            world.ids.instagram_object(),
+            medium=child.medium,
+            placement=Placement.ITEM,
+            made_from=(child,),
+            details=child.details,
+            now=now,
+        )
+        for child in container.children
+    )
+    return world.go_live(
+        account,
+        world.ids.instagram_object(),
+        medium=container.medium,
+        placement=container.placement,
+        made_from=(container,),
+        details=container.details,
+        now=now,
+        ready_at=container.ready_at,
+        items=items,
+    )
+
+
+def _processing_seconds(world: World, medium: Medium) -> float:
+    switches = world.switches
+    shortest, longest = switches.video_seconds if medium is Medium.VIDEO else switches.image_seconds
+    return world.ids.seconds_between(shortest, longest)
+
+
+def _thumbnail_problem(container: Container, duration_seconds: float | None) -> MediaProblem | None:
+    offset = container.details.thumb_offset
+    if offset is None or duration_seconds is None or offset <= duration_seconds * 1_000:
+        return None
+    return MediaProblem.THUMBNAIL_OFFSET

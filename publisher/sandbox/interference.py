@@ -87,6 +87,8 @@ def scripted_error(spec: FaultSpec, call: Call, switches: Switches) -> GraphErro
     error = known or GraphError(f"(#{code}) Scripted fault", code=code, subcode=spec.subcode)
     if (error.code, error.subcode) == (4, 2207051):
         error.status = switches.http_status_2207051
+    if error.code in answers.LIMIT_CODES:
+        error.status = error.status if error.subcode else switches.http_status_limits
     if error.code == 190:
         error.status = switches.http_status_190
     error.status = spec.status or error.status
@@ -121,9 +123,9 @@ def _known_error(code: int, subcode: int | None, call: Call) -> GraphError | Non
         case 24, 2207008:
             return answers.container_not_found(call.values.get("creation_id", ""))
         case 100, 33:
-            return answers.unsupported(call.request.method, call.node.id if call.node else "")
+            return answers.unsupported(call.method, call.node.id if call.node else "")
         case 9004, 2207052:
-            return answers.media_unreachable(call.media_url or "")
+            return answers.media_unreachable(call.subjects[0] if call.subjects else "")
     known = _KNOWN.get((code, subcode))
     return None if known is None else known()
 

@@ -1,18 +1,22 @@
-"""Lists of stories: which ones a reader sees now, newest first, and the cursors to page through them."""
+"""Lists of posts: which ones a reader sees now, newest first, and the cursors to page through them."""
 
 from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from itertools import islice
+from typing import Any, Final
+from urllib.parse import urlencode
 
 from publisher.sandbox import answers
 from publisher.sandbox.objects import DAY_SECONDS, Account, Post
 
-PAGE_LENGTH = 25
-PAGE_LENGTH_MAX = 100
+PAGE_LENGTH: Final = 25
+PAGE_LENGTH_MAX: Final = 100
+# Meta: IG User Media reference.
+MEDIA_MAX: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,11 @@ class Page:
     before: str | None
     since: float | None
     until: float | None
+
+    def holds(self, post: Post) -> bool:
+        """Tell whether a post is in the range of time."""
+        since, until = self.since, self.until
+        return (since is None or post.published_at >= since) and (until is None or post.published_at <= until)
 
 
 def read_page(parameters: Mapping[str, str]) -> Page:
@@ -56,48 +65,71 @@ def read_number(parameters: Mapping[str, str], name: str) -> float | None:
     return float(text)
 
 
-def live_stories(account: Account, page: Page, now: float) -> list[Post]:
-    """Return the stories of the last 24 hours that a reader sees, newest first."""
-    # Posts are in the order of their publishing, so the first old one ends the search.
-    found: list[Post] = []
-    enough = page.limit if page.after is None and page.before is None else len(account.posts)
-    for post in reversed(account.posts):
-        if post.published_at <= now - DAY_SECONDS or len(found) >= enough:
-            break
-        if post.is_story and post.is_live(now) and _in_range(post, page):
-            found.append(post)
-    return found
+def live_stories(account: Account, page: Page, now: float) -> Iterator[Post]:
+    """Yield the stories of the last 24 hours that a reader sees, newest first."""
+    # In the order of their publishing, so the first old one ends the search.
+    for post in reversed(account.stories):
+        if post.published_at <= now - DAY_SECONDS:
+            return
+        if post.is_listed(now) and page.holds(post):
+            yield post
 
 
-def archived_stories(account: Account, page: Page, now: float) -> list[Post]:
-    """Return the stories that are older than 24 hours, newest first."""
-    return [
-        post
-        for post in reversed(account.posts)
-        if post.is_story and post.published_at <= now - DAY_SECONDS and _in_range(post, page)
-    ]
+def archived_stories(account: Account, page: Page, now: float) -> Iterator[Post]:
+    """Yield the stories that are older than 24 hours, newest first."""
+    for post in reversed(account.stories):
+        if post.published_at <= now - DAY_SECONDS and page.holds(post):
+            yield post
 
 
-def answer(posts: list[Post], page: Page, row: Callable[[Post], dict[str, Any]]) -> dict[str, Any]:
-    """Return one page of a list, with its cursors; an empty one has no `paging`.
+def feed(account: Account, page: Page, now: float) -> Iterator[Post]:
+    """Yield everything but stories that a reader sees, newest first."""
+    for post in islice(reversed(account.feed), MEDIA_MAX):
+        if page.since is not None and post.published_at < page.since:
+            return
+        if post.is_listed(now) and page.holds(post):
+            yield post
 
-    A cursor whose post ended meanwhile stood at the old end of the list: nothing comes after it.
+
+def answer(
+    posts: Iterator[Post], page: Page, row: Callable[[Post], dict[str, Any]], url: str, parameters: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return one page of a list, with its cursors and, where there is more, the address of the next page.
+
+    An empty one has no `paging`. A cursor whose post ended meanwhile stood at the old end of the list: nothing
+    comes after it.
     """
-    ids = [post.id for post in posts]
-    first = 0
-    if page.after is not None:
-        first = ids.index(page.after) + 1 if page.after in ids else len(ids)
-    last = ids.index(page.before) if page.before in ids else len(ids)
-    shown = posts[first:last][: page.limit]
+    shown, has_more = _cut(posts, page)
     body: dict[str, Any] = {"data": [row(post) for post in shown]}
-    if shown:
-        body["paging"] = {"cursors": {"before": _cursor(shown[0].id), "after": _cursor(shown[-1].id)}}
+    if not shown:
+        return body
+    before, after = _cursor(shown[0].id), _cursor(shown[-1].id)
+    body["paging"] = {"cursors": {"before": before, "after": after}}
+    rest = {name: value for name, value in parameters.items() if name not in ("after", "before")}
+    if has_more:
+        body["paging"]["next"] = f"{url}?{_query(rest | {'after': after})}"
+    if page.after is not None:
+        body["paging"]["previous"] = f"{url}?{_query(rest | {'before': before})}"
     return body
 
 
-def _in_range(post: Post, page: Page) -> bool:
-    since, until = page.since, page.until
-    return (since is None or post.published_at >= since) and (until is None or post.published_at <= until)
+def _cut(posts: Iterator[Post], page: Page) -> tuple[list[Post], bool]:
+    if page.after is not None:
+        for post in posts:
+            if post.id == page.after:
+                break
+    shown: list[Post] = []
+    for post in posts:
+        if post.id == page.before:
+            break
+        if len(shown) == page.limit and page.before is None:
+            return shown, True
+        shown.append(post)
+    return shown[-page.limit :], page.before is not None
+
+
+def _query(parameters: Mapping[str, str]) -> str:
+    return urlencode(parameters, errors="replace")
 
 
 def _cursor(post_id: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import tempfile
 from collections.abc import Coroutine
@@ -11,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Final
 import aiohttp
 import anyio
 
-from publisher.sandbox.objects import MediaProblem
+from publisher.sandbox.objects import MediaProblem, Verdict
 
 if TYPE_CHECKING:
     from publisher.sandbox.decoders import MediaRule
@@ -20,6 +21,7 @@ USER_AGENT: Final = "facebookexternalhit/1.1 (+http://www.facebook.com/externalh
 _CHUNK_BYTES: Final = 65_536
 _MEMORY_BYTES: Final = 1_048_576
 _FETCHES_MAX: Final = 16
+_VERDICTS_MAX: Final = 10_000
 _logger = logging.getLogger(__name__)
 
 
@@ -34,36 +36,50 @@ class Inspector:
         )
         self._decoding = anyio.CapacityLimiter(2)
         self._background: set[asyncio.Task[None]] = set()
+        self._verdicts: dict[tuple[str, bytes], Verdict] = {}
 
-    async def inspect(self, url: str, rule: MediaRule, *, timeout_seconds: float) -> MediaProblem | None:
-        """Fetch a file and return what is wrong with it.
+    async def inspect(self, url: str, rule: MediaRule, *, timeout_seconds: float) -> Verdict:
+        """Fetch a file and return what was found in it.
 
         Redirects are not followed and URLs are ASCII: both were seen to fail on Meta's side.
         """
         if not url.isascii() or not url.lower().startswith(("http://", "https://")):
-            return MediaProblem.UNREACHABLE
+            return Verdict(MediaProblem.UNREACHABLE)
         timeout = aiohttp.ClientTimeout(total=timeout_seconds)
         try:
             async with self._session.get(url, allow_redirects=False, timeout=timeout) as response:
                 if response.status != 200:
-                    return MediaProblem.UNREACHABLE
+                    return Verdict(MediaProblem.UNREACHABLE)
                 with temporary_file() as file:
                     async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
                         file.write(chunk)
                         if file.tell() > rule.size_bytes_max:
-                            return MediaProblem.TOO_LARGE
+                            return Verdict(MediaProblem.TOO_LARGE)
                     return await self.inspect_file(file, rule)
         except TimeoutError:
-            return MediaProblem.TIMED_OUT
+            return Verdict(MediaProblem.TIMED_OUT)
         except (aiohttp.ClientError, OSError, ValueError):
-            return MediaProblem.UNREACHABLE
+            return Verdict(MediaProblem.UNREACHABLE)
 
-    async def inspect_file(self, file: IO[bytes], rule: MediaRule) -> MediaProblem | None:
-        """Return what is wrong with a file that is here already."""
+    async def inspect_file(self, file: IO[bytes], rule: MediaRule) -> Verdict:
+        """Return what is found in a file that is here; the same bytes are looked into once for each rule."""
         if file.seek(0, 2) > rule.size_bytes_max:
-            return MediaProblem.TOO_LARGE
-        file.seek(0)
-        return await anyio.to_thread.run_sync(rule.decode, file, limiter=self._decoding)
+            return Verdict(MediaProblem.TOO_LARGE)
+        digest = await anyio.to_thread.run_sync(_digest, file, limiter=self._decoding)
+        verdict = self._verdicts.get((rule.name, digest))
+        if verdict is None:
+            file.seek(0)
+            verdict = await anyio.to_thread.run_sync(rule.decode, file, limiter=self._decoding)
+            self._verdicts[rule.name, digest] = verdict
+            if len(self._verdicts) > _VERDICTS_MAX:
+                del self._verdicts[next(iter(self._verdicts))]
+        return verdict
+
+    async def inspect_bytes(self, content: bytes, rule: MediaRule) -> Verdict:
+        """Return what is found in a file that was sent whole."""
+        with temporary_file() as file:
+            file.write(content)
+            return await self.inspect_file(file, rule)
 
     def start(self, work: Coroutine[None, None, None]) -> None:
         """Let work go on after its call was answered."""
@@ -87,3 +103,8 @@ class Inspector:
 def temporary_file() -> IO[bytes]:
     """Return a file that stays in memory while it is small."""
     return tempfile.SpooledTemporaryFile(max_size=_MEMORY_BYTES)
+
+
+def _digest(file: IO[bytes]) -> bytes:
+    file.seek(0)
+    return hashlib.file_digest(file, "sha256").digest()  # type: ignore[arg-type]  # a spooled file reads into buffers too

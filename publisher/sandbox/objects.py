@@ -25,10 +25,21 @@ class Platform(StrEnum):
 
 
 class Medium(StrEnum):
-    """What a story shows."""
+    """What a post shows."""
 
     PHOTO = "photo"
     VIDEO = "video"
+    CAROUSEL = "carousel"
+    TEXT = "text"
+
+
+class Placement(StrEnum):
+    """Where a post appears; an item appears inside a carousel."""
+
+    STORY = "story"
+    FEED = "feed"
+    REEL = "reel"
+    ITEM = "item"
 
 
 class MediaProblem(StrEnum):
@@ -39,70 +50,142 @@ class MediaProblem(StrEnum):
     TOO_LARGE = "too_large"
     UNSUPPORTED = "unsupported"
     TOO_SMALL = "too_small"
+    ASPECT_RATIO = "aspect_ratio"
+    THUMBNAIL_OFFSET = "thumbnail_offset"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a look into a file found; a duration only of a video that is good."""
+
+    problem: MediaProblem | None = None
+    duration_seconds: float | None = None
+    is_jpeg: bool = True
 
 
 StatusCode = Literal["IN_PROGRESS", "FINISHED", "PUBLISHED", "ERROR", "EXPIRED"]
 TokenState = Literal["valid", "expired", "password_changed", "unconfirmed", "role_lost"]
+TokenKind = Literal["page", "user", "instagram"]
 
 
 @dataclass(slots=True, eq=False)
 class Token:
-    """An access token, good for one account or for several."""
+    """An access token, good for one account or for several; `expires_at` null: never."""
 
     value: str
     issued_at: float
+    kind: TokenKind = "page"
+    expires_at: float | None = None
     state: TokenState = "valid"
-    accounts: list[Account] = field(default_factory=list)
+    user_id: str | None = None
+    accounts: dict[str, Account] = field(default_factory=dict)
+
+    def state_at(self, now: float) -> TokenState:
+        """Return its state: time alone makes it expire."""
+        is_over = self.expires_at is not None and now >= self.expires_at
+        return "expired" if self.state == "valid" and is_over else self.state
 
 
 @dataclass(slots=True, eq=False)
 class Account:
-    """An Instagram professional account or a Facebook Page."""
+    """An Instagram professional account or a Facebook Page.
+
+    `scoped_id` is the second id that an account of Instagram Login has. Both lists of posts are in the order of
+    their publishing.
+    """
 
     id: str
     platform: Platform
     name: str
     token: Token
     business_id: str
+    scoped_id: str | None = None
     quota_total: int | None = None
     usage: dict[str, int] = field(default_factory=dict)
     containers_created_at: deque[float] = field(default_factory=deque)
     published_at: deque[float] = field(default_factory=deque)
-    posts: list[Post] = field(default_factory=list)
+    reels_at: deque[float] = field(default_factory=deque)
+    stories: list[Post] = field(default_factory=list)
+    feed: list[Post] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """What goes with the media: text, places and people."""
+
+    caption: str | None = None
+    title: str | None = None
+    link: str | None = None
+    alt_text: str | None = None
+    location_id: str | None = None
+    user_tags: tuple[dict[str, object], ...] = ()
+    collaborators: tuple[str, ...] = ()
+    share_to_feed: bool = True
+    cover_url: str | None = None
+    thumb_offset: int | None = None
 
 
 @dataclass(slots=True, eq=False)
 class Post:
-    """Something that went live: one object each time that it did."""
+    """Something that went live: one object each time that it did.
+
+    `published_at` lies ahead for what is scheduled, and is infinite for what is not published. A carousel's
+    `items` are posts of their own, which no list shows.
+    """
 
     id: str
     account: Account
     medium: Medium
-    source_url: str | None
-    made_from: Container | Photo | Video
+    placement: Placement
+    source_urls: tuple[str, ...]
+    made_from: tuple[Container | Photo | Video, ...]
     published_at: float
     visible_at: float
     permalink_number: str
-    is_story: bool = True
+    details: Details = field(default_factory=Details)
+    items: tuple[Post, ...] = ()
 
     def is_live(self, now: float) -> bool:
-        """Tell whether a reader of the list of stories sees it."""
-        return self.visible_at <= now < self.published_at + DAY_SECONDS
+        """Tell whether it is published; a story stays so for 24 hours."""
+        ended = self.placement is Placement.STORY and now >= self.published_at + DAY_SECONDS
+        return self.published_at <= now and not ended
+
+    def is_listed(self, now: float) -> bool:
+        """Tell whether a reader of a list sees it, which may be later."""
+        return self.is_live(now) and self.visible_at <= now
 
 
 @dataclass(slots=True, eq=False)
 class Container:
-    """Media on its way to an Instagram account."""
+    """Media on its way to an Instagram account.
+
+    One that awaits an upload is in progress until its file is here; a carousel's is ready when its children are.
+    """
 
     id: str
     account: Account
+    placement: Placement
     medium: Medium
-    source_url: str
     created_at: float
     ready_at: float
     checked: bool
+    source_url: str | None = None
+    details: Details = field(default_factory=Details)
+    children: tuple[Container, ...] = ()
+    awaits_upload: bool = False
+    received_bytes: int = 0
+    uploaded_at: float | None = None
     problem: MediaProblem | None = None
+    subcode: int | None = None
+    is_jpeg: bool = True
     posts: list[Post] = field(default_factory=list)
+
+    @property
+    def source_urls(self) -> tuple[str, ...]:
+        """The URLs of its media; a carousel has its children's."""
+        if self.children:
+            return tuple(url for child in self.children for url in child.source_urls)
+        return (self.source_url,) if self.source_url else ()
 
     def is_expired(self, now: float) -> bool:
         """Tell whether its 24 hours are over."""
@@ -114,9 +197,10 @@ class Container:
             return "PUBLISHED"
         if self.is_expired(now):
             return "EXPIRED"
-        if self.problem is not None:
+        states = {child.status_code(now) for child in self.children}
+        if self.problem is not None or self.subcode is not None or states & {"ERROR", "EXPIRED"}:
             return "ERROR"
-        return "FINISHED" if self.checked and now >= self.ready_at else "IN_PROGRESS"
+        return "FINISHED" if self.checked and now >= self.ready_at and "IN_PROGRESS" not in states else "IN_PROGRESS"
 
 
 @dataclass(slots=True, eq=False)
@@ -127,7 +211,13 @@ class Photo:
     account: Account
     source_url: str | None
     created_at: float
+    details: Details = field(default_factory=Details)
     posts: list[Post] = field(default_factory=list)
+
+    @property
+    def source_urls(self) -> tuple[str, ...]:
+        """The URL of its file, or the file's name."""
+        return (self.source_url,) if self.source_url else ()
 
     def is_gone(self, now: float) -> bool:
         """Tell whether Meta deleted it: an unpublished photo lives for 24 hours."""
@@ -136,17 +226,37 @@ class Photo:
 
 @dataclass(slots=True, eq=False)
 class Video:
-    """A video story of a Page, from `start` on."""
+    """A video of a Page, from `start` on; `due_at` when it is to be published by itself, once it is ready."""
 
     id: str
     account: Account
     created_at: float
+    placement: Placement = Placement.STORY
     source_url: str | None = None
+    details: Details = field(default_factory=Details)
+    due_at: float | None = None
+    session_id: str | None = None
+    file_bytes: int | None = None
     received_bytes: int = 0
     uploaded_at: float | None = None
     ready_at: float = 0
     problem: MediaProblem | None = None
+    subcode: int | None = None
     posts: list[Post] = field(default_factory=list)
 
+    @property
+    def source_urls(self) -> tuple[str, ...]:
+        """The URL of its file."""
+        return (self.source_url,) if self.source_url else ()
 
-Node = Account | Container | Photo | Video | Post
+
+@dataclass(slots=True, eq=False)
+class User:
+    """A person who logged in: `me` of a User token."""
+
+    id: str
+    name: str
+
+
+Made = Container | Photo | Video
+Node = Account | User | Container | Photo | Video | Post

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from publisher.sandbox.faults import UsageFigures
 from publisher.sandbox.objects import Platform, TokenState
@@ -20,6 +22,22 @@ class NewAccount(_Order):
     id: str | None = Field(default=None, pattern=r"^[0-9]{5,20}$")
     token: str | None = Field(default=None, min_length=8, max_length=1_000)
     quota_total: int | None = Field(default=None, ge=0)
+    login: Literal["facebook", "instagram"] = "facebook"
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.login == "instagram" and self.platform is not Platform.INSTAGRAM:
+            raise ValueError("Instagram Login is for accounts of Instagram")
+        return self
+
+
+class NewUser(_Order):
+    """A person who logged in, with a User token that reaches the accounts."""
+
+    name: str = Field(min_length=1, max_length=100)
+    accounts: tuple[str, ...] = ()
+    token: str | None = Field(default=None, min_length=8, max_length=1_000)
+    long_lived: bool = False
 
 
 class AccountChange(_Order):

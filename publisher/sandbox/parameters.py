@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import parse_qsl
@@ -10,10 +9,9 @@ from urllib.parse import parse_qsl
 import orjson
 from aiohttp import BodyPartReader, web
 
-# A Page photo has at most 10 MB (Meta: Page Photos reference); one byte more tells that it has more.
-FILE_BYTES_MAX: Final = 10_000_000
+# Above what a photo (10 MB) or a chunk of a video has; one byte more tells that a file has more.
+FILE_BYTES_MAX: Final = 16_000_000
 _FIELD_BYTES_MAX: Final = 1_000_000
-_VERSION = re.compile(r"v[0-9]{1,3}\.[0-9]{1,2}")
 _SECRETS: Final = frozenset({"access_token", "appsecret_proof", "input_token", "client_secret", "app_secret"})
 
 
@@ -30,16 +28,11 @@ class Parameters:
     """What a call carries."""
 
     values: dict[str, str]
+    token: str | None = None
     file: SentFile | None = None
     problem: str | None = None
-
-
-def split_path(path: str) -> tuple[str | None, list[str]]:
-    """Split a path into its version, if it starts with one, and its segments."""
-    segments = [segment for segment in path.split("/") if segment]
-    if segments and _VERSION.fullmatch(segments[0]):
-        return segments[0], segments[1:]
-    return None, segments
+    structured: frozenset[str] = frozenset()
+    """The names whose values were lists or objects of a JSON body."""
 
 
 def bearer(request: web.BaseRequest) -> str | None:
@@ -62,7 +55,9 @@ async def read_parameters(request: web.BaseRequest) -> Parameters:
             text = (await request.read()).decode("utf-8", "replace")
             parameters.values.update(parse_qsl(text, keep_blank_values=True))
         elif content_type == "application/json":
-            parameters.values.update(_from_json(await request.read()))
+            document = _load_object(await request.read())
+            parameters.values.update({name: _as_text(it) for name, it in document.items() if it is not None})
+            parameters.structured = frozenset(name for name, it in document.items() if isinstance(it, list | dict))
         elif content_type.startswith("multipart/"):
             await _read_multipart(request, parameters)
     except web.HTTPRequestEntityTooLarge:
@@ -88,13 +83,13 @@ def redacted_text(text: str, tokens: frozenset[str]) -> str:
     return text
 
 
-def _from_json(body: bytes) -> dict[str, str]:
+def _load_object(body: bytes) -> dict[str, Any]:
     if not body:
         return {}
     document = orjson.loads(body)
     if not isinstance(document, dict):
         raise ValueError("a JSON body is an object")
-    return {name: _as_text(value) for name, value in document.items() if value is not None}
+    return document
 
 
 def _as_text(value: Any) -> str:

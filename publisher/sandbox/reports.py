@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from publisher.sandbox.objects import Account, Container, Photo, Platform, Post, Video
+from publisher.sandbox.objects import Account, Container, Photo, Placement, Platform, Post, Video
 from publisher.sandbox.settings import Switches
 
 # How a secret is shown.
@@ -19,6 +19,7 @@ def account_report(account: Account) -> dict[str, Any]:
         "name": account.name,
         "token": account.token.value,
         "token_state": account.token.state,
+        "login": "instagram" if account.scoped_id else "facebook",
         "quota_total": account.quota_total,
         "usage": account.usage,
     }
@@ -27,23 +28,37 @@ def account_report(account: Account) -> dict[str, Any]:
 def live_row(post: Post) -> dict[str, Any]:
     """Return something that went live: one row each time that it did.
 
-    On Instagram `media_id` is the story and `post_id` is null; on a Page `post_id` is the story and
-    `media_id` the photo or video in it, as in `GET /{page-id}/stories`.
+    On Instagram `media_id` is the post and `post_id` is null; on a Page `post_id` is the post and `media_id` the
+    photo or video in it, as in `GET /{page-id}/stories`. `media` is the first URL of `media_urls`.
     """
-    is_instagram = post.account.platform == Platform.INSTAGRAM
-    made_from = post.made_from
+    is_instagram = post.account.platform is Platform.INSTAGRAM
+    made_from = post.made_from[0] if post.made_from else None
     return {
         "account": post.account.id,
         "platform": post.account.platform,
-        "kind": f"{post.medium}_story" if post.is_story else f"feed_{post.medium}",
-        "media_id": post.id if is_instagram else made_from.id,
+        "kind": kind_of(post),
+        "media_id": post.id if is_instagram else made_from.id if made_from else None,
         "post_id": None if is_instagram else post.id,
-        "media": post.source_url,
+        "media": post.source_urls[0] if post.source_urls else None,
+        "media_urls": list(post.source_urls),
+        "text": post.details.caption,
+        "link": post.details.link,
         "container_id": made_from.id if isinstance(made_from, Container) else None,
         "photo_id": made_from.id if isinstance(made_from, Photo) else None,
         "video_id": made_from.id if isinstance(made_from, Video) else None,
         "published_at": post.published_at,
     }
+
+
+def kind_of(post: Post) -> str:
+    """Return what it is in a word: `photo_story`, `feed_photo`, `feed_carousel`, `feed_text`, `reel`, ..."""
+    match post.placement:
+        case Placement.STORY:
+            return f"{post.medium}_story"
+        case Placement.REEL:
+            return "reel"
+        case _:
+            return f"feed_{post.medium}"
 
 
 def settings_report(switches: Switches) -> dict[str, Any]:

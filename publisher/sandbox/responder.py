@@ -3,25 +3,55 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass, field
+from typing import Final
 
 from aiohttp import web
 
-from publisher.sandbox import answers, interference, tokens, usage
+from publisher.sandbox import answers, batch, interference, tokens, usage
 from publisher.sandbox.answers import GraphError, encode
 from publisher.sandbox.calls import Call, Endpoint, resolve
 from publisher.sandbox.clock import Clock
 from publisher.sandbox.faults import Fault, Faults
+from publisher.sandbox.hosts import VERSION, Host, Site, locate
 from publisher.sandbox.interference import Dropped, Outcome, RawAnswer
 from publisher.sandbox.journal import Entry, Journal
-from publisher.sandbox.objects import Account
+from publisher.sandbox.objects import Account, Platform, Token
 from publisher.sandbox.operations import Operations
-from publisher.sandbox.parameters import bearer, read_parameters, split_path
+from publisher.sandbox.parameters import Parameters, bearer, read_parameters
 from publisher.sandbox.uploads import resolve_upload
 from publisher.sandbox.world import World
 
-_UPLOAD_HOST = "video-upload"
-_VERSION = "v25.0"
+_JSON: Final = "application/json; charset=UTF-8"
+# Calls about a token and no object; all are GET.
+_ABOUT_TOKENS: Final = {
+    ("debug_token",): Endpoint.DEBUG_TOKEN,
+    ("oauth", "access_token"): Endpoint.EXCHANGE_TOKEN,
+    ("refresh_access_token",): Endpoint.REFRESH_TOKEN,
+}
 _logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Reply:
+    """An answer before it is sent; none is sent where the connection is dropped."""
+
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    dropped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A call as it came in, by itself or in a batch."""
+
+    request: web.BaseRequest
+    method: str
+    site: Site
+    parameters: Parameters
+    entry: Entry
+    reply: Reply
 
 
 class Responder:
@@ -35,82 +65,97 @@ class Responder:
         self._journal = journal
 
     async def respond(self, request: web.BaseRequest) -> web.Response:
-        """Return the answer of one call."""
-        entry = Entry(self._clock.now(), request.method, request.path)
-        self._journal.entries.append(entry)
-        version, segments = split_path(request.path)
-        headers = {"facebook-api-version": version or _VERSION}
-        is_upload = bool(segments) and segments[0] == _UPLOAD_HOST
+        """Return the answer of one call, or of a batch of them."""
+        site = locate(request, request.path)
+        entry = self._enter(request.method, request.path)
         try:
-            call = await self._receive(request, segments, entry, headers, is_upload=is_upload)
-            outcome = await self._carry_out(call, entry, headers)
-        except GraphError as refused:
-            return self._refuse(refused, entry, headers, is_upload=is_upload)
+            parameters = await self._read(request, site)
         except (ConnectionError, web.RequestPayloadError):
-            return _drop(request, entry)
+            self._journal.counts[entry.endpoint] += 1
+            return _send(request, Reply(dropped=True))
+        if not site.segments and request.method == "POST" and "batch" in parameters.values:
+            return _send(request, await self._answer_batch(request, site, parameters, entry))
+        return _send(request, await self._answer(Incoming(request, request.method, site, parameters, entry, Reply())))
+
+    async def _read(self, request: web.BaseRequest, site: Site) -> Parameters:
+        """Read the parameters and the token; a file that is uploaded stays unread."""
+        parameters = Parameters(dict(request.query)) if site.is_upload else await read_parameters(request)
+        parameters.token = parameters.values.get("access_token") or bearer(request)
+        return parameters
+
+    async def _answer(self, incoming: Incoming) -> Reply:
+        entry, reply = incoming.entry, incoming.reply
+        reply.headers["facebook-api-version"] = incoming.site.version or VERSION
+        try:
+            call = self._receive(incoming)
+            outcome = await self._carry_out(call, incoming)
+        except GraphError as refused:
+            return self._refuse(refused, incoming)
+        except (ConnectionError, web.RequestPayloadError):
+            outcome = Dropped()
         except Exception:
             # A bug of the sandbox must not look like a broken server to the client that it is there to test.
             _logger.exception("call.failed")
-            return self._refuse(answers.unknown_failure(), entry, headers, is_upload=is_upload)
+            return self._refuse(answers.unknown_failure(), incoming)
         finally:
             self._journal.counts[entry.endpoint] += 1
         match outcome:
             case Dropped():
-                return _drop(request, entry)
+                entry.dropped = reply.dropped = True
             case RawAnswer(status, text):
-                entry.status = status
-                return web.Response(text=text, status=status, headers=headers, content_type="text/html")
+                entry.status = reply.status = status
+                reply.body = text.encode("utf-8", "replace")
+                reply.headers["Content-Type"] = "text/html; charset=utf-8"
             case GraphError():
-                return self._refuse(outcome, entry, headers, is_upload=is_upload)
+                return self._refuse(outcome, incoming)
             case body:
                 entry.status = 200
-                return _json(encode(body), 200, headers)
+                reply.body = encode(body)
+                reply.headers["Content-Type"] = _JSON
+        return reply
 
-    async def _receive(
-        self,
-        request: web.BaseRequest,
-        segments: list[str],
-        entry: Entry,
-        headers: dict[str, str],
-        *,
-        is_upload: bool,
-    ) -> Call:
+    def _receive(self, incoming: Incoming) -> Call:
         """Check the token, then find out what is called; usage headers are due from here on."""
-        if is_upload:
-            return self._receive_upload(request, segments, entry, headers)
-        parameters = await read_parameters(request)
-        entry.parameters = parameters.values
-        value = parameters.values.get("access_token") or bearer(request)
-        token = tokens.authenticate(self._world, value, parameters.values)
-        if segments == ["debug_token"] and request.method == "GET":
-            call = Call(Endpoint.DEBUG_TOKEN, request, parameters, None, None, None)
+        site, parameters, headers = incoming.site, incoming.parameters, incoming.reply.headers
+        if site.is_upload:
+            return self._receive_upload(incoming)
+        incoming.entry.parameters = values = parameters.values
+        endpoint = _ABOUT_TOKENS.get(site.segments) if incoming.method == "GET" else None
+        token: Token | None = None
+        if endpoint is not Endpoint.EXCHANGE_TOKEN:
+            token = tokens.authenticate(self._world, parameters.token, values, site.host, self._clock.now())
+        if endpoint is not None and (token is not None or endpoint is not Endpoint.REFRESH_TOKEN):
+            call = Call(endpoint, incoming.request, "GET", site, parameters, None, None, token)
             headers["X-App-Usage"] = usage.APP_USAGE
         else:
-            self._add_usage(token.accounts[0] if token else None, headers)
-            call = resolve(self._world, value, request, segments, parameters)
+            self._add_usage(next(iter(token.accounts.values()), None) if token else None, headers)
+            call = resolve(
+                self._world, token, incoming.request, method=incoming.method, site=site, parameters=parameters
+            )
             self._add_usage(call.account, headers)
-        _note(call, entry)
+        _note(call, incoming.entry)
         if parameters.problem is not None:
             raise answers.invalid_parameter(parameters.problem)
         return call
 
-    def _receive_upload(
-        self, request: web.BaseRequest, segments: list[str], entry: Entry, headers: dict[str, str]
-    ) -> Call:
-        value = bearer(request) or request.query.get("access_token")
-        entry.endpoint = Endpoint.UPLOAD_VIDEO
-        # The upload host answers a bad token and a bad id alike, and takes no proof.
-        call = resolve_upload(self._world, value, request, segments[1:])
-        assert call.account is not None
-        if call.account.token.state != "valid":
-            tokens.authenticate(self._world, value, {})
-        entry.parameters = call.values
-        _note(call, entry)
-        self._add_usage(call.account, headers)
+    def _receive_upload(self, incoming: Incoming) -> Call:
+        """Find what an upload is for: the upload host answers a bad token and a bad id alike, and takes no proof."""
+        incoming.entry.endpoint = Endpoint.UPLOAD_VIDEO
+        token = self._world.tokens.get(incoming.parameters.token or "")
+        call = resolve_upload(self._world, token, incoming.request, incoming.site)
+        assert call.token is not None
+        dead = tokens.state_error(call.token, self._clock.now())
+        if dead is not None:
+            dead.status = self._world.switches.http_status_190
+            raise dead
+        incoming.entry.parameters = call.values
+        _note(call, incoming.entry)
+        self._add_usage(call.account, incoming.reply.headers)
         return call
 
-    async def _carry_out(self, call: Call, entry: Entry, headers: dict[str, str]) -> Outcome:
-        fault = self._faults.claim(call) if self._faults.by_id else None
+    async def _carry_out(self, call: Call, incoming: Incoming) -> Outcome:
+        entry, headers = incoming.entry, incoming.reply.headers
+        fault = self._faults.claim(call)
         if fault is None:
             return await self._operations.carry_out(call)
         entry.fault = fault.id
@@ -129,26 +174,64 @@ class Responder:
                 self._add_usage(call.account, headers)
             raise
 
-    def _refuse(self, error: GraphError, entry: Entry, headers: dict[str, str], *, is_upload: bool) -> web.Response:
+    async def _answer_batch(self, request: web.BaseRequest, site: Site, parameters: Parameters, entry: Entry) -> Reply:
+        """Answer each call of a batch by itself, one after another; a dropped one is null."""
+        entry.endpoint, entry.parameters = "batch", parameters.values
+        outer = Incoming(request, "POST", site, parameters, entry, Reply())
+        self._journal.counts[entry.endpoint] += 1
+        try:
+            parts = batch.read(parameters)
+            if not all(part.token for part in parts):
+                tokens.authenticate(self._world, parameters.token, parameters.values, site.host, self._clock.now())
+            rows = [await self._answer_part(outer, part) for part in parts]
+        except GraphError as refused:
+            return self._refuse(refused, outer)
+        entry.status = 200
+        return Reply(headers={"Content-Type": _JSON}, body=encode(rows))
+
+    async def _answer_part(self, outer: Incoming, part: batch.Part) -> dict[str, object] | None:
+        site = part.locate(outer.site)
+        entry = self._enter(part.method, "/" + "/".join(site.segments))
+        reply = await self._answer(
+            Incoming(outer.request, part.method, site, part.parameters(outer.parameters), entry, Reply())
+        )
+        return None if reply.dropped else batch.row(reply.status, reply.headers, reply.body)
+
+    def _enter(self, method: str, path: str) -> Entry:
+        entry = Entry(self._clock.now(), method, path)
+        self._journal.entries.append(entry)
+        return entry
+
+    def _refuse(self, error: GraphError, incoming: Incoming) -> Reply:
+        entry, reply, switches = incoming.entry, incoming.reply, self._world.switches
+        if incoming.site.host is Host.INSTAGRAM and error.code != 190:
+            error.kind = "IGApiException"
         entry.status, entry.code, entry.subcode = error.status, error.code, error.subcode
         if error.code == 190:
-            headers["WWW-Authenticate"] = tokens.challenge(error)
+            reply.headers["WWW-Authenticate"] = tokens.challenge(error)
+        if error.code in answers.LIMIT_CODES and switches.retry_after_seconds is not None:
+            reply.headers["Retry-After"] = str(switches.retry_after_seconds)
         trace_id = self._world.ids.trace()
-        headers["x-fb-trace-id"] = trace_id
-        body = error.upload_report() if is_upload else error.envelope(trace_id)
-        return _json(encode(body), error.status, headers)
+        reply.headers["x-fb-trace-id"] = trace_id
+        reply.headers["Content-Type"] = _JSON
+        reply.status = error.status
+        reply.body = encode(error.upload_report() if incoming.site.is_upload else error.envelope(trace_id))
+        return reply
 
     def _add_usage(self, account: Account | None, headers: dict[str, str]) -> None:
+        switches = self._world.switches
         if account is not None:
             headers["X-Business-Use-Case-Usage"] = usage.business_usage(account)
-        if account is None or self._world.switches.app_usage_header:
-            headers["X-App-Usage"] = usage.APP_USAGE
+            if switches.page_usage_header and account.platform is Platform.FACEBOOK:
+                headers["X-Page-Usage"] = usage.page_usage(account)
+        if account is None or switches.app_usage_header:
+            headers["X-App-Usage"] = usage.app_usage(switches.app_usage())
 
 
 def _note(call: Call, entry: Entry) -> None:
     entry.endpoint = call.endpoint
     entry.account = call.account.id if call.account else None
-    entry.media = call.media_url
+    entry.media = call.subjects[0] if call.subjects else None
 
 
 def _add_fault_usage(fault: Fault, account: Account | None, headers: dict[str, str]) -> None:
@@ -158,14 +241,10 @@ def _add_fault_usage(fault: Fault, account: Account | None, headers: dict[str, s
         headers["X-App-Usage"] = usage.app_usage(fault.spec.app_usage.figures())
 
 
-def _json(body: bytes, status: int, headers: dict[str, str]) -> web.Response:
-    headers["Content-Type"] = "application/json; charset=UTF-8"
-    return web.Response(body=body, status=status, headers=headers)
-
-
-def _drop(request: web.BaseRequest, entry: Entry) -> web.Response:
-    """Close the connection without an answer; what is returned goes nowhere."""
-    entry.dropped = True
+def _send(request: web.BaseRequest, reply: Reply) -> web.Response:
+    """Build the response, or close the connection without one; what is returned then goes nowhere."""
+    if not reply.dropped:
+        return web.Response(body=reply.body, status=reply.status, headers=reply.headers)
     if request.transport is not None:
         request.transport.abort()
     return web.Response()

@@ -11,6 +11,7 @@ from typing import Final
 import anyio
 from aiohttp import web
 
+from publisher.sandbox.checks import Checks
 from publisher.sandbox.clock import Clock
 from publisher.sandbox.control import PREFIX, Control
 from publisher.sandbox.errors import SandboxError
@@ -46,13 +47,14 @@ async def serve(settings: SandboxSettings) -> AsyncIterator[Sandbox]:
     _require_decoders(switches)
     world, clock, faults = World(seed=settings.seed, switches=switches), Clock(), Faults()
     journal, inspector = Journal(settings.requests_kept), Inspector()
-    uploads = Uploads(world, clock, inspector)
+    checks = Checks(world, inspector)
+    uploads = Uploads(world, clock, checks)
 
     def use_switches(changed: Switches) -> None:
         _require_decoders(changed)
         world.switches = changed
 
-    responder = Responder(world, clock, Operations(world, clock, inspector, uploads), faults, journal)
+    responder = Responder(world, clock, Operations(world, clock, checks, uploads), faults, journal)
     control = Control(
         world=world,
         clock=clock,

@@ -29,6 +29,7 @@ class Switches(BaseModel):
     quota_total: int = Field(
         default=100, ge=0, description="Publishes an account has in 24 hours; Meta says 50 and 100."
     )
+    stories_count: bool = Field(default=True, description="Whether stories count against the quota: not documented.")
     container_limit: int = Field(default=400, ge=0, description="Containers that an account may create in 24 hours.")
     image_seconds: tuple[Seconds, Seconds] = Field(
         default=(0, 2), description="How long an image container takes, at least and at most."
@@ -39,6 +40,27 @@ class Switches(BaseModel):
     stories_lag_seconds: Seconds = Field(
         default=0, description="How long a new story takes to appear in the list of stories."
     )
+    feed_lag_seconds: Seconds = Field(
+        default=0, description="How long anything else takes to appear in the lists of media and posts."
+    )
+    published_readable_seconds: Seconds | None = Field(
+        default=None, description="How long a published container can be read; not set: for ever."
+    )
+    png_publishes: bool = Field(
+        default=True, description="With strict_formats off: whether a PNG that became a container can be published."
+    )
+    container_default_fields: Literal["status_code", "id"] = Field(
+        default="status_code", description="What reading a container without fields answers, besides its id."
+    )
+    expired_text: str = Field(
+        default="Expired: Media was not published within 24 hours.",
+        max_length=200,
+        description="The status text of an expired container: Meta prints none.",
+    )
+    page_story_seconds_max: Literal[60, 90] = Field(
+        default=90, description="The longest video story of a Page: Meta says both."
+    )
+    reel_limit: int = Field(default=30, ge=0, description="Reels that a Page may publish in 24 hours.")
     media_timeout_seconds: float = Field(
         default=10, gt=0, le=300, description="How long a media server may take to deliver one file."
     )
@@ -48,13 +70,27 @@ class Switches(BaseModel):
     http_status_190: Literal[400, 401] = Field(
         default=400, description="HTTP status of a token error: both were observed."
     )
+    http_status_limits: Literal[400, 403, 429] = Field(
+        default=400, description="HTTP status of 4, 17, 32, 613, 80001 and 80002: documented only as codes."
+    )
+    retry_after_seconds: int | None = Field(
+        default=None, ge=0, le=86_400, description="Send Retry-After with those errors; Meta documents none."
+    )
+    page_usage_header: bool = Field(default=False, description="Send X-Page-Usage with a Page's calls.")
     require_proof: bool = Field(default=False, description="Refuse calls without an appsecret_proof; needs app_secret.")
     app_id: str = Field(default="645699291956344", pattern=r"^[0-9]{5,20}$")
     app_secret: SecretStr | None = Field(
         default=None, description="Set: a proof that is sent is checked, and the app token works."
     )
     app_usage_header: bool = Field(default=True, description="Send X-App-Usage on calls with an account's token too.")
+    app_usage_percent: int = Field(
+        default=0, ge=0, le=1_000, description="What X-App-Usage says of all its three figures."
+    )
     story_archive: bool = Field(default=False, description="Whether Pages keep stories after 24 hours.")
+
+    def app_usage(self) -> dict[str, int]:
+        """Return the figures of X-App-Usage."""
+        return dict.fromkeys(("call_count", "total_cputime", "total_time"), self.app_usage_percent)
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -10,7 +10,8 @@ from typing import Any, Final
 
 from publisher.sandbox import answers
 from publisher.sandbox.answers import GraphError
-from publisher.sandbox.objects import Platform, Token, TokenState
+from publisher.sandbox.hosts import Host
+from publisher.sandbox.objects import Account, Platform, Token, TokenState
 from publisher.sandbox.settings import Switches
 from publisher.sandbox.world import World
 
@@ -19,6 +20,8 @@ _SCOPES: Final = {
     Platform.INSTAGRAM: ("instagram_basic", "instagram_content_publish", "pages_read_engagement"),
     Platform.FACEBOOK: ("pages_manage_posts", "pages_read_engagement", "pages_show_list"),
 }
+_INSTAGRAM_LOGIN: Final = ("instagram_business_basic", "instagram_business_content_publish")
+_TYPES: Final = {"page": "PAGE", "user": "USER", "instagram": "USER"}
 _STATES: Final[dict[TokenState, tuple[int, str]]] = {
     "password_changed": (
         460,
@@ -46,16 +49,21 @@ _STATES: Final[dict[TokenState, tuple[int, str]]] = {
 }
 
 
-def authenticate(world: World, value: str | None, parameters: Mapping[str, str]) -> Token | None:
+def authenticate(
+    world: World, value: str | None, parameters: Mapping[str, str], host: Host, now: float
+) -> Token | None:
     """Return the token of a call, or None for the app's own.
 
     Raises:
-        GraphError: 190, the token is missing, unknown or dead; 100, its proof is missing or wrong.
+        GraphError: 190, the token is missing, unknown, dead, or of the other host; 100, its proof is missing or
+            wrong.
     """
     if value is not None and is_app_token(world.switches, value):
         return None
     token = world.tokens.get(value or "")
-    error = answers.invalid_token() if token is None else _state_error(token)
+    if token is not None and host is not (Host.INSTAGRAM if token.kind == "instagram" else Host.FACEBOOK):
+        token = token if host is Host.ANY else None
+    error = answers.invalid_token() if token is None else state_error(token, now)
     if token is None or error is not None:
         assert error is not None
         error.status = world.switches.http_status_190
@@ -66,10 +74,16 @@ def authenticate(world: World, value: str | None, parameters: Mapping[str, str])
 
 def is_app_token(switches: Switches, value: str) -> bool:
     """Tell whether this is `{app-id}|{app-secret}`."""
+    app_id, _, secret = value.partition("|")
+    return is_app(switches, app_id, secret)
+
+
+def is_app(switches: Switches, app_id: str, secret: str) -> bool:
+    """Tell whether these are the app's id and secret."""
     if switches.app_secret is None:
         return False
     expected = f"{switches.app_id}|{switches.app_secret.get_secret_value()}"
-    return _same(value, expected)
+    return _same(f"{app_id}|{secret}", expected)
 
 
 def challenge(error: GraphError) -> str:
@@ -77,7 +91,7 @@ def challenge(error: GraphError) -> str:
     return f'OAuth "Facebook Platform" "invalid_token" "{error.message}"'
 
 
-def debug(world: World, input_token: str | None) -> dict[str, Any]:
+def debug(world: World, input_token: str | None, now: float) -> dict[str, Any]:
     """Return the answer of `GET /debug_token`: of a bad token HTTP 200, with `subcode` for `error_subcode`."""
     if not input_token:
         raise answers.invalid_parameter("The parameter input_token is required")
@@ -91,34 +105,49 @@ def debug(world: World, input_token: str | None) -> dict[str, Any]:
                 "scopes": [],
             }
         }
-    scopes = sorted({scope for account in token.accounts for scope in _SCOPES[account.platform]})
-    targets = [account.id for account in token.accounts]
+    accounts = list(token.accounts.values())
+    granted = {
+        scope: [it.id for it in accounts if scope in _scopes(token, it)]
+        for it in accounts
+        for scope in _scopes(token, it)
+    }
     data: dict[str, Any] = {
         "app_id": world.switches.app_id,
-        "type": "PAGE",
+        "type": _TYPES[token.kind],
         "application": "sandbox",
-        "is_valid": token.state == "valid",
-        "expires_at": 0,
+        "is_valid": token.state_at(now) == "valid",
+        "expires_at": 0 if token.expires_at is None else int(token.expires_at),
         "data_access_expires_at": int(token.issued_at) + 90 * 86_400,
         "issued_at": int(token.issued_at),
-        "scopes": scopes,
-        "granular_scopes": [{"scope": scope, "target_ids": targets} for scope in scopes],
-        "profile_id": targets[0],
-        "user_id": token.accounts[0].business_id,
+        "scopes": sorted(granted),
+        "granular_scopes": [{"scope": scope, "target_ids": granted[scope]} for scope in sorted(granted)],
+        "user_id": token.user_id or (accounts[0].business_id if accounts else None),
     }
-    dead = _state_error(token)
+    if token.kind == "page" and accounts:
+        data["profile_id"] = accounts[0].id
+    dead = state_error(token, now)
     if dead is not None:
         data["error"] = {"code": dead.code, "message": dead.message, "subcode": dead.subcode}
     return {"data": data}
 
 
-def _state_error(token: Token) -> GraphError | None:
-    if token.state == "valid":
+def state_error(token: Token, now: float) -> GraphError | None:
+    """Return what a token that works no more answers."""
+    state = token.state_at(now)
+    if state == "valid":
         return None
-    subcode, message = _STATES[token.state]
-    now = time.strftime("%A, %d-%b-%y %H:%M:%S UTC", time.gmtime())
-    then = time.strftime("%A, %d-%b-%y %H:%M:%S UTC", time.gmtime(token.issued_at))
-    return GraphError(message.format(then=then, now=now), code=190, subcode=subcode)
+    subcode, message = _STATES[state]
+    is_over = token.expires_at is not None and token.expires_at <= now
+    then = token.expires_at if is_over and token.expires_at is not None else token.issued_at
+    return GraphError(message.format(then=_spelt(then), now=_spelt(now)), code=190, subcode=subcode)
+
+
+def _spelt(instant: float) -> str:
+    return time.strftime("%A, %d-%b-%y %H:%M:%S UTC", time.gmtime(instant))
+
+
+def _scopes(token: Token, account: Account) -> tuple[str, ...]:
+    return _INSTAGRAM_LOGIN if token.kind == "instagram" else _SCOPES[account.platform]
 
 
 def _check_proof(switches: Switches, token: str, parameters: Mapping[str, str]) -> None:

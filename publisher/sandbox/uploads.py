@@ -1,4 +1,7 @@
-"""The upload host of Page videos (Meta: Page Stories API): a URL to fetch, or bytes from an offset on."""
+"""The upload host: files of Instagram containers and of Page videos, by a URL to fetch or by bytes from an offset on.
+
+Sources: Meta's Instagram Resumable Uploads, Page Stories API and Reels Publishing guide.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,14 @@ from typing import IO, Any, Final
 
 from aiohttp import web
 
-from publisher.sandbox import answers, facebook
+from publisher.sandbox import answers, instagram, page_videos
 from publisher.sandbox.answers import GraphError
 from publisher.sandbox.calls import Call, Endpoint
+from publisher.sandbox.checks import GOOD, Checks
 from publisher.sandbox.clock import Clock
-from publisher.sandbox.media import Inspector, temporary_file
-from publisher.sandbox.objects import MediaProblem, Video
+from publisher.sandbox.hosts import INSTAGRAM_UPLOAD, Site
+from publisher.sandbox.media import temporary_file
+from publisher.sandbox.objects import Container, Token, Verdict, Video
 from publisher.sandbox.parameters import Parameters
 from publisher.sandbox.world import World
 
@@ -23,10 +28,10 @@ _HEADERS: Final = ("file_url", "offset", "file_size")
 class Uploads:
     """Takes video files in; what has arrived of an unfinished one is kept, so that it can be resumed."""
 
-    def __init__(self, world: World, clock: Clock, inspector: Inspector) -> None:
+    def __init__(self, world: World, clock: Clock, checks: Checks) -> None:
         self._world = world
         self._clock = clock
-        self._inspector = inspector
+        self._checks = checks
         self._partial: dict[str, IO[bytes]] = {}
 
     async def receive(self, call: Call) -> dict[str, Any]:
@@ -35,16 +40,50 @@ class Uploads:
         Raises:
             GraphError: the offset or the size is wrong, or the body ended early.
         """
-        video = call.node
-        assert isinstance(video, Video)
-        if video.uploaded_at is not None:
+        node = call.node
+        assert isinstance(node, Container | Video)
+        if node.uploaded_at is not None:
             raise _upload_error("ProcessingFailedError", "The file has been uploaded already.")
         file_url = call.values.get("file_url")
         if file_url:
-            self._fetch(video, file_url)
+            self.fetch(node, file_url)
         else:
-            await self._receive_bytes(call, video)
+            await self._receive_bytes(call, node)
+        if isinstance(node, Container):
+            return {"success": True, "message": "Upload successful."}
         return {"success": True}
+
+    def fetch(self, node: Container | Video, file_url: str) -> None:
+        """Have a file fetched; it is here later, or at once where media is not checked."""
+        node.source_url = file_url
+        node.problem = None
+        if self._checks.are_on:
+            self._checks.start(self._fetch_later(node, file_url))
+        else:
+            self._finish(node, GOOD)
+
+    async def take_chunk(self, video: Video, start: int, content: bytes) -> None:
+        """Take a chunk of a chunked upload.
+
+        Raises:
+            GraphError: 1363037, it does not begin where the last one ended, or is longer than what is missing;
+                1363041, the session is gone.
+        """
+        begin, _ = page_videos.chunk_bounds(video)
+        size = video.file_bytes or 0
+        if start != begin or begin + len(content) > size:
+            raise answers.upload_offset_wrong(*page_videos.chunk_bounds(video))
+        file = self._file(video)
+        if file is not None:
+            file.write(content)
+        video.received_bytes += len(content)
+        if video.received_bytes == size:
+            self._finish(video, await self._inspect(video))
+
+    async def take_file(self, video: Video, content: bytes) -> None:
+        """Take a file that was sent whole with its call."""
+        video.file_bytes = len(content)
+        await self.take_chunk(video, 0, content)
 
     def clear(self) -> None:
         """Forget unfinished files."""
@@ -52,72 +91,75 @@ class Uploads:
             file.close()
         self._partial.clear()
 
-    def _fetch(self, video: Video, file_url: str) -> None:
-        video.source_url = file_url
-        video.problem = None
-        if self._world.switches.check_media:
-            self._inspector.start(self._fetch_later(video, file_url))
+    async def _fetch_later(self, node: Container | Video, file_url: str) -> None:
+        self._finish(node, await self._checks.video(node, file_url))
+
+    def _finish(self, node: Container | Video, verdict: Verdict) -> None:
+        now = self._clock.now()
+        if isinstance(node, Container):
+            instagram.finish_upload(self._world, node, verdict, now)
         else:
-            facebook.finish_upload(self._world, video, None, self._clock.now())
+            page_videos.finish_upload(self._world, node, verdict.problem, now)
 
-    async def _fetch_later(self, video: Video, file_url: str) -> None:
-        from publisher.sandbox import decoders  # noqa: PLC0415  # an optional extra
-
-        problem = await self._inspector.inspect(
-            file_url, decoders.PAGE_VIDEO, timeout_seconds=self._world.switches.media_timeout_seconds
-        )
-        facebook.finish_upload(self._world, video, problem, self._clock.now())
-
-    async def _receive_bytes(self, call: Call, video: Video) -> None:
+    async def _receive_bytes(self, call: Call, node: Container | Video) -> None:
         file_size, offset = _read_size(call.values, "file_size"), _read_size(call.values, "offset")
-        if offset != video.received_bytes:
-            raise _upload_error("OffsetInvalidError", f"Expected offset {video.received_bytes}, found {offset}.")
-        keeps_bytes = self._world.switches.check_media
-        file = self._partial.get(video.id)
-        if file is None and keeps_bytes:
-            file = self._partial[video.id] = temporary_file()
+        if offset != node.received_bytes:
+            raise _upload_error("OffsetInvalidError", f"Expected offset {node.received_bytes}, found {offset}.")
+        file = self._file(node)
         async for chunk in call.request.content.iter_chunked(_CHUNK_BYTES):
-            if video.received_bytes + len(chunk) > file_size:
+            if node.received_bytes + len(chunk) > file_size:
                 raise _upload_error("ProcessingFailedError", "The body is longer than file_size.")
             if file is not None and file.closed:
                 raise _upload_error("ProcessingFailedError", "The upload session is gone.")
             if file is not None:
                 file.write(chunk)
-            video.received_bytes += len(chunk)
-        if video.received_bytes < file_size:
+            node.received_bytes += len(chunk)
+        if node.received_bytes < file_size:
             raise _upload_error("PartialRequestError", "The body ended early.", is_transient=True)
-        problem = None if file is None else await self._inspect(video, file)
-        facebook.finish_upload(self._world, video, problem, self._clock.now())
+        self._finish(node, await self._inspect(node))
 
-    async def _inspect(self, video: Video, file: IO[bytes]) -> MediaProblem | None:
-        from publisher.sandbox import decoders  # noqa: PLC0415  # an optional extra
+    def _file(self, node: Container | Video) -> IO[bytes] | None:
+        """Return where the bytes go; a part that was not kept, over a restart or a switch, is taken as good."""
+        file = self._partial.get(node.id)
+        if file is None and self._checks.are_on and node.received_bytes == 0:
+            file = self._partial[node.id] = temporary_file()
+        return file
 
-        self._partial.pop(video.id, None)
+    async def _inspect(self, node: Container | Video) -> Verdict:
+        file = self._partial.pop(node.id, None)
+        if file is None:
+            return GOOD
         with file:
-            return await self._inspector.inspect_file(file, decoders.PAGE_VIDEO)
+            return await self._checks.video_file(node, file)
 
 
-def resolve_upload(world: World, token: str | None, request: web.BaseRequest, segments: list[str]) -> Call:
-    """Find the video that an upload URL names.
+def resolve_upload(world: World, token: Token | None, request: web.BaseRequest, site: Site) -> Call:
+    """Find the container or the video that an upload URL names.
 
     Raises:
         GraphError: none that this token may upload to; 100/33, not an upload.
     """
-    video_id = segments[-1] if segments else ""
+    object_id = site.segments[-1] if site.segments else ""
     if request.method != "POST":
-        raise answers.unsupported(request.method, video_id)
-    video = world.objects.get(video_id)
-    if not isinstance(video, Video) or video.account.token.value != token:
-        raise _upload_error("ProcessingFailedError", "unauthorized user request")
+        raise answers.unsupported(request.method, object_id)
+    node = world.objects.get(object_id)
+    kind = Container if site.segments[:1] == (INSTAGRAM_UPLOAD,) else Video
+    if not isinstance(node, Container | Video) or not isinstance(node, kind) or not _takes_file(node):
+        raise _unauthorized()
+    if token is None or node.account.id not in token.accounts:
+        raise _unauthorized()
     values = {name: request.headers[name] for name in _HEADERS if name in request.headers}
-    return Call(
-        Endpoint.UPLOAD_VIDEO,
-        request,
-        Parameters(values),
-        video.account,
-        video,
-        values.get("file_url") or video.source_url,
-    )
+    endpoint = Endpoint.UPLOAD_CONTAINER if isinstance(node, Container) else Endpoint.UPLOAD_VIDEO
+    subjects = (url,) if (url := values.get("file_url")) else node.source_urls
+    return Call(endpoint, request, "POST", site, Parameters(values), node.account, node, token, subjects)
+
+
+def _takes_file(node: Container | Video) -> bool:
+    return node.awaits_upload if isinstance(node, Container) else node.session_id is None
+
+
+def _unauthorized() -> GraphError:
+    return _upload_error("ProcessingFailedError", "unauthorized user request")
 
 
 def _read_size(values: dict[str, str], name: str) -> int:

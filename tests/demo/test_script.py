@@ -40,8 +40,8 @@ def test_a_sequence_stays_on_one_account() -> None:
 def test_the_pictures_are_what_both_platforms_take() -> None:
     """A drawn picture is a JPEG that the sandbox accepts."""
     content = pictures.draw(7, "Harbour Bikes")
-    assert STORY_IMAGE.decode(io.BytesIO(content)) is None
-    assert PAGE_PHOTO.decode(io.BytesIO(content)) is None
+    assert STORY_IMAGE.decode(io.BytesIO(content)).problem is None
+    assert PAGE_PHOTO.decode(io.BytesIO(content)).problem is None
 
 
 @pytest.mark.parametrize("name", ["story-1.mp4", "story-2.mp4"])
@@ -49,5 +49,5 @@ def test_the_videos_are_what_both_platforms_take(name: str) -> None:
     """A video of the package is small and one that the sandbox accepts."""
     content = (files("relay.demo") / "media" / name).read_bytes()
     assert len(content) < 60_000
-    assert STORY_VIDEO.decode(io.BytesIO(content)) is None
-    assert PAGE_VIDEO.decode(io.BytesIO(content)) is None
+    assert STORY_VIDEO.decode(io.BytesIO(content)).problem is None
+    assert PAGE_VIDEO.decode(io.BytesIO(content)).problem is None

@@ -85,10 +85,14 @@ async def _serve_media() -> AsyncIterator[MediaServer]:
         files={
             "story.jpg": jpeg,
             "story.png": picture("PNG"),
+            "feed.jpg": picture("JPEG", (1080, 1350)),
+            "wide.jpg": picture("JPEG", (1080, 540)),
+            "feed.png": picture("PNG", (320, 320)),
             "cut.jpg": jpeg[: len(jpeg) // 2],
             "large.jpg": jpeg + bytes(8 * 1_048_576),
             "text.jpg": b"this is not a picture",
             "story.mp4": video,
+            "long.mp4": slowed(video, 20),
             "cut.mp4": video[:600],
             "text.mp4": b"this is not a video",
         }
@@ -103,8 +107,21 @@ async def _serve_media() -> AsyncIterator[MediaServer]:
         await runner.cleanup()
 
 
-def picture(kind: str) -> bytes:
-    """Return a small picture in story format."""
+def picture(kind: str, size: tuple[int, int] = (108, 192)) -> bytes:
+    """Return a picture, by default a small one in story format."""
     content = io.BytesIO()
-    Image.linear_gradient("L").resize((108, 192)).convert("RGB").save(content, kind)
+    Image.linear_gradient("L").resize(size).convert("RGB").save(content, kind)
     return content.getvalue()
+
+
+def slowed(video: bytes, factor: int) -> bytes:
+    """Return a video that takes longer: the clocks in its index tick more slowly."""
+    content = bytearray(video)
+    for kind in (b"mvhd", b"mdhd"):
+        at = content.find(kind)
+        while at != -1:
+            # After the kind: version and flags, two instants, then the ticks of a second.
+            where = slice(at + 16, at + 20)
+            content[where] = (int.from_bytes(content[where]) // factor).to_bytes(4)
+            at = content.find(kind, at + 4)
+    return bytes(content)

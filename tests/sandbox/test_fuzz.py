@@ -18,12 +18,17 @@ _METHODS = st.sampled_from(["GET", "POST", "DELETE", "PUT", "PATCH", "OPTIONS", 
 _EDGES = st.sampled_from(
     [
         *("", "media", "media_publish", "stories", "content_publishing_limit", "photos", "photo_stories"),
+        *("feed", "published_posts", "video_reels", "videos", "children", "accounts"),
         *("video_stories", "nonsense", "media/more", "%00", "%ED%A0%80", "..", "é"),
     ]
 )
 _NAMES = st.sampled_from(
     [
         *("media_type", "image_url", "video_url", "creation_id", "photo_id", "video_id", "upload_phase"),
+        *("caption", "user_tags", "children", "is_carousel_item", "collaborators", "location_id", "thumb_offset"),
+        *("alt_text", "cover_url", "trial_params", "upload_type", "share_to_feed", "message", "link", "file_url"),
+        *("attached_media", "attached_media[0]", "scheduled_publish_time", "video_state", "file_size"),
+        *("upload_session_id", "start_offset", "description", "batch", "grant_type"),
         *("url", "published", "fields", "limit", "since", "until", "after", "before", "status"),
         *("appsecret_proof", "appsecret_time", "input_token", "metadata"),
     ]
@@ -31,6 +36,8 @@ _NAMES = st.sampled_from(
 _VALUES = st.one_of(
     st.text(max_size=20),
     st.sampled_from(["STORIES", "start", "FINISH", "false", "id", "status", "http://[", "http://x:99999/"]),
+    st.sampled_from(["IMAGE", "REELS", "CAROUSEL", "VIDEO", "resumable", "transfer", "true", "[]", "{}", "[1,2]"]),
+    st.sampled_from(["children{id}", "children{", "id,,{}", "attachments{subattachments}", '[{"username":1}]']),
     st.integers().map(str),
 )
 _PARAMETERS = st.dictionaries(_NAMES, _VALUES, max_size=4)
