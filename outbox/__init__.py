@@ -11,8 +11,10 @@ life.py                 a person's side: all that ever happened to an event
 holds.py                a person's side: what pauses, and until when
 ownership.py            a person's side: relays, lanes, and how far each has come
 refusals.py             a person's side: what the SQL functions refuse, as Refused
+recovery.py             a person's side: after a restore, what would be published again
 prune.py                deletes what ended long ago
 lease.py waiting.py     the relay's side of time: who owns which lanes, what is due
+cluster.py              whether the log still is in its own cluster, and whole
 database.py             connections, and whether a server will do
 settings.py encode.py   what all packages share: settings from the environment, JSON that PostgreSQL takes
 """

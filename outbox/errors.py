@@ -15,6 +15,10 @@ class Unwritable(OutboxError):
     """PostgreSQL does not take a row of a batch; nothing was written: find out whose it is, and write the others."""
 
 
+class VerifyOnly(LeaseLost):
+    """Relays may only verify, or that has to be decided: drop everything, and look at the cluster before joining."""
+
+
 class EventCancelled(OutboxError):
     """An operator cancelled the event before its irreversible call: end it as cancelled."""
 

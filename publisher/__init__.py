@@ -7,6 +7,7 @@
     saga.py                    the pipeline: prepare, wait, look, intent, call, done; or reconcile
       |- trail.py              what the steps so far say
       |- reconcile.py          pure: from evidence to live, absent, undecided, person
+      |- verify.py             pure: the same after a restore, for what the log has forgotten
       |- limits.py             pure: from an error to a hold, a retry, an end
       v
     story.py                   what a story of any kind can do

@@ -53,13 +53,14 @@ class PageStory:
         stories = await self._stories({})
         return next((story.permalink for story in stories if story.id == remote_id), None)
 
+    async def live(self, since: datetime) -> tuple[LiveStory, ...]:
+        """Read the Page's stories since an instant, those included that are live no more."""
+        return await self._stories({"since": str(int((since - CLOCK_SLACK).timestamp()))})
+
     async def _stories(self, parameters: dict[str, str]) -> tuple[LiveStory, ...]:
         path = f"{self.account}/stories"
         items = await read_edge(self.graph, Endpoint.PAGE_STORIES, path, self.token, parameters)
         return tuple(_live_story(item) for item in items if str(item.get("status")).lower() in _WAS_LIVE)
-
-    async def _stories_since(self, since: datetime) -> tuple[LiveStory, ...]:
-        return await self._stories({"since": str(int((since - CLOCK_SLACK).timestamp()))})
 
     def _digest(self, media_type: MediaType) -> str:
         return hashlib.sha256(f"facebook {self.account} {media_type} {self.media_url}".encode()).hexdigest()
@@ -102,7 +103,7 @@ class PhotoStory(PageStory):
 
     async def look(self, handle: str, since: datetime) -> Sight:
         """Read the Page's stories."""
-        return Sight(await self.status(handle), await self._stories_since(since))
+        return Sight(await self.status(handle), await self.live(since))
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +155,7 @@ class VideoStory(PageStory):
     async def look(self, handle: str, since: datetime) -> Sight:
         """Read the video, then the Page's stories."""
         status = await self.status(handle)
-        return Sight(status, await self._stories_since(since))
+        return Sight(status, await self.live(since))
 
 
 def video_status(status: Any) -> HandleStatus:

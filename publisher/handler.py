@@ -11,6 +11,7 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 
 import structlog
@@ -18,16 +19,16 @@ from pydantic import SecretStr, ValidationError
 
 from outbox.event import Event, JsonObject
 from outbox.handler import Handler, Runtime
-from outbox.ledger import Ledger
+from outbox.ledger import Ledger, Step
 from outbox.outcome import Dead, Defer, Hold, Outcome, Published, Reason, Retry, Unknown
-from publisher.errors import SettingsUnsuitable, TokenUnreadable
+from publisher.errors import GraphError, NoAnswer, SettingsUnsuitable, TokenUnreadable
 from publisher.facebook import PhotoStory, VideoStory
 from publisher.graph import GraphClient, open_graph
 from publisher.instagram import InstagramStory
 from publisher.metrics import PublisherMetrics
 from publisher.saga import Saga
 from publisher.settings import PublisherSettings
-from publisher.story import MediaType, Story
+from publisher.story import HandleState, MediaType, Story
 from publisher.tokens import KeyRing, open_key_ring
 from publisher.trail import PUBLISH, Trail
 from publisher.variants import (
@@ -38,9 +39,11 @@ from publisher.variants import (
     VariantCreated,
     count_misses,
     describe,
+    handles_elsewhere,
     known_elsewhere,
     look_up,
 )
+from publisher.verify import Candidate, Continues, Surroundings, Unreadable, Verdict, verify
 
 # A wrong key ring is mended by a new setting, without a word to each account: short enough to notice.
 KEYS_HOLD_SECONDS = 600.0
@@ -63,7 +66,7 @@ async def open_handler(runtime: Runtime) -> AsyncIterator[Handler]:
 
 
 @asynccontextmanager
-async def open_handler_with(runtime: Runtime, settings: PublisherSettings) -> AsyncIterator[Handler]:
+async def open_handler_with(runtime: Runtime, settings: PublisherSettings) -> AsyncIterator[VariantHandler]:
     """Open the handler with given settings. Raises SettingsUnsuitable."""
     call_seconds = settings.intent_seconds + settings.publish_seconds
     if call_seconds >= runtime.lease_seconds:
@@ -94,6 +97,53 @@ class VariantHandler:
         """Take the event's story as far as it goes now."""
         outcome = await self._deliver(event, ledger)
         return _with_intent_open(outcome, self.settings) if ledger.open_intent() is not None else outcome
+
+    async def verify(self, event: Event, steps: list[Step], known_until: datetime) -> Verdict:
+        """Look whether a story that a restored log would publish is live already; writes nothing, publishes nothing.
+
+        Args:
+            event: The event.
+            steps: What the log knows of its saga.
+            known_until: What the log knows of is whole up to this instant.
+        """
+        ledger = Ledger(event, _write_nothing, steps)
+        try:
+            created = VariantCreated.model_validate(event.payload)
+        except ValidationError:
+            return Continues()
+        lookup = await look_up(self.connections, created.variant_id)
+        variant, account = lookup.variant, lookup.account
+        if variant is None or account is None or _refusal(event, variant, account) is not None:
+            return Continues()  # nothing is published of it
+        try:
+            story = self._story(ledger, variant, account, self.keys.decrypt(account.token_ciphertext))
+            live = await story.live(known_until)
+            prepared = Trail(ledger, story.handle_name).prepared()
+            is_published = (
+                prepared is not None and (await story.status(prepared.detail["handle"])).state is HandleState.PUBLISHED
+            )
+        except (TokenUnreadable, GraphError, NoAnswer) as error:
+            return Unreadable(f"{account.key} can't be looked at: {error}")
+        intent = ledger.open_intent()
+        handles = frozenset(str(step.detail["handle"]) for step in steps if step.detail.get("handle") is not None)
+        candidate = Candidate(
+            account=account.key,
+            media_type=story.media_type,
+            due_at=max(event.created_at, event.publish_at or event.created_at),
+            handles=handles,
+            is_done=is_published or ledger.answer(PUBLISH) is not None,
+            intent_at=None if intent is None else intent.created_at,
+        )
+        around = Surroundings(
+            now=lookup.now(),
+            known_until=known_until,
+            live=live,
+            known_ids=await known_elsewhere(self.connections, event.id, [each.id for each in live]),
+            known_handles=await handles_elsewhere(
+                self.connections, event.id, [each.handle for each in live if each.handle is not None]
+            ),
+        )
+        return verify(candidate, around)
 
     async def _deliver(self, event: Event, ledger: Ledger) -> Outcome:
         try:
@@ -159,6 +209,10 @@ class VariantHandler:
         delay = self.settings.variant_retry_delay_seconds * 2**misses
         jitter = secrets.SystemRandom().uniform(1, 1 + JITTER)
         return Defer(delay * jitter, Reason.MISSING, error, context)
+
+
+async def _write_nothing(event: Event, _step: Step, _call_seconds: float | None) -> datetime:
+    raise AssertionError(f"verifying event {event.id} wrote a step")
 
 
 def _published(done: JsonObject) -> Published:

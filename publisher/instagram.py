@@ -76,7 +76,7 @@ class InstagramStory:
 
     async def live_ids(self) -> list[str]:
         """Return the ids of all live stories of the account."""
-        return [story.id for story in await self._live()]
+        return [story.id for story in await self._stories()]
 
     async def publish(self, handle: str) -> str | None:
         """Publish the container."""
@@ -87,7 +87,7 @@ class InstagramStory:
     async def look(self, handle: str, since: datetime) -> Sight:  # noqa: ARG002 (the edge knows no `since`)
         """Read the container, then the live stories: one published in between is in the list."""
         status = await self.status(handle)
-        return Sight(status, await self._live())
+        return Sight(status, await self._stories())
 
     async def permalink(self, remote_id: str) -> str | None:
         """Read the story's permalink."""
@@ -95,7 +95,11 @@ class InstagramStory:
         permalink = answer.get("permalink")
         return permalink if isinstance(permalink, str) else None
 
-    async def _live(self) -> tuple[LiveStory, ...]:
+    async def live(self, since: datetime) -> tuple[LiveStory, ...]:  # noqa: ARG002 (the edge knows no `since`)
+        """Read the account's live stories."""
+        return await self._stories()
+
+    async def _stories(self) -> tuple[LiveStory, ...]:
         fields = {"fields": "id,timestamp,media_type"}
         items = await read_edge(self.graph, Endpoint.INSTAGRAM_STORIES, f"{self.account}/stories", self.token, fields)
         return tuple(

@@ -5,6 +5,7 @@
     live_ids()                 what is live before the call, where that is needed to know ours afterwards
     publish(handle)            irreversible
     look(handle, since)        what became of it
+    live(since)                what is live, whoever published it
     permalink(remote_id)       for people
 
 Every method may raise GraphError or NoAnswer.
@@ -120,6 +121,9 @@ class Story(Protocol):
 
     async def look(self, handle: str, since: datetime) -> Sight:
         """Read what became of a handle that may have been published at or after `since`."""
+
+    async def live(self, since: datetime) -> tuple[LiveStory, ...]:
+        """Read what is live; Facebook leaves out what is older than `since`."""
 
     async def permalink(self, remote_id: str) -> str | None:
         """Read where people see it."""

@@ -53,6 +53,11 @@ where state = 'done' and detail ? 'remote_id'
   and detail ->> 'remote_id' = any(%(remote_ids)s) and event_id <> %(event_id)s
 """
 
+KNOWN_HANDLES: LiteralString = """
+select detail ->> 'handle' from outbox.steps
+where state = 'done' and detail ->> 'handle' = any(%(handles)s) and event_id <> %(event_id)s
+"""
+
 CONTEXT = (
     "is_in_recovery",
     "transaction_isolation",
@@ -174,4 +179,14 @@ async def known_elsewhere(connections: Connections, event_id: EventId, remote_id
     async with connections.connection() as connection:
         arguments = {"remote_ids": list(remote_ids), "event_id": event_id}
         rows = await (await connection.execute(KNOWN_ELSEWHERE, arguments)).fetchall()
+    return frozenset(row[0] for row in rows)
+
+
+async def handles_elsewhere(connections: Connections, event_id: EventId, handles: Sequence[str]) -> frozenset[str]:
+    """Return those of some handles that other events prepared."""
+    if not handles:
+        return frozenset()
+    async with connections.connection() as connection:
+        arguments = {"handles": list(handles), "event_id": event_id}
+        rows = await (await connection.execute(KNOWN_HANDLES, arguments)).fetchall()
     return frozenset(row[0] for row in rows)

@@ -9,6 +9,7 @@ doorbell -> reader -> scheduler -> workers -> settler
 
 delivery.py holds.py scheduler.py decide.py backoff.py    values and pure decisions
 clock.py lanes.py                                         the database's time, the lease
+guard.py                                                  whether this is still the cluster that the log belongs to
 gauges.py pruner.py                                       what is read and deleted now and then
 incarnation.py                                            all of the above, for as long as one lease lasts
 app.py installation.py                                    the process around incarnations: handlers, HTTP, signals

@@ -24,6 +24,7 @@ from outbox import database
 from outbox.errors import DatabaseUnsuitable, LeaseLost, OutboxError
 from outbox.handler import Handler, HandlerFactory, Runtime
 from relay import health
+from relay.guard import Guard
 from relay.health import Readiness
 from relay.incarnation import Incarnation
 from relay.installation import require_sole_owner
@@ -107,6 +108,7 @@ class Supervisor:
     def __init__(self, settings: RelaySettings, metrics: RelayMetrics) -> None:
         self._settings = settings
         self._metrics = metrics
+        self._guard = Guard(metrics, settings.lease_seconds)
         self._incarnation: Incarnation | None = None
 
     async def run(self, handlers: Mapping[str, Handler], stop: anyio.Event) -> None:
@@ -118,7 +120,9 @@ class Supervisor:
         while not stop.is_set():
             last = self._incarnation
             previous = last.lease.relay_id if last is not None and last.lease is not None else None
-            self._incarnation = Incarnation(self._settings, handlers, self._metrics, name, version("outbox-relay"))
+            self._incarnation = Incarnation(
+                self._settings, handlers, self._metrics, self._guard, name, version("outbox-relay")
+            )
             began_at = time.monotonic()
             try:
                 await self._incarnation.run(stop, previous=previous)
@@ -143,11 +147,14 @@ class Supervisor:
         """Tell whether the relay does its work now."""
         incarnation = self._incarnation
         if incarnation is None or incarnation.lease is None:
-            return Readiness(lease_held=False, lanes_owned=0, listener_connected=False)
+            return Readiness(
+                lease_held=False, lanes_owned=0, listener_connected=False, verify_only=self._guard.verify_only
+            )
         return Readiness(
             lease_held=incarnation.lease.held,
             lanes_owned=len(incarnation.lease.lanes) if incarnation.working else 0,
             listener_connected=incarnation.doorbell is not None and incarnation.doorbell.listening,
+            verify_only=self._guard.verify_only,
         )
 
 

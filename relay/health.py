@@ -26,11 +26,13 @@ class Readiness:
         lease_held: Its lease is in force, so the database answered within the lease.
         lanes_owned: How many lanes it owns; none: it stands by.
         listener_connected: It hears the doorbell; if not, it polls.
+        verify_only: It stands still until a person has run `outbox recover`.
     """
 
     lease_held: bool
     lanes_owned: int
     listener_connected: bool
+    verify_only: bool = False
 
     @property
     def ready(self) -> bool:
@@ -90,5 +92,6 @@ async def _readyz(readiness: Readiness) -> web.Response:
         "lease_held": readiness.lease_held,
         "lanes_owned": readiness.lanes_owned,
         "listener": "connected" if readiness.listener_connected else "polling",
+        "verify_only": readiness.verify_only,
     }
     return web.json_response(body, status=200 if readiness.ready else 503)

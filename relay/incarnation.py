@@ -3,7 +3,7 @@
     services    lease, doorbell, settler     end last
     handlers    workers                      finish within shutdown_seconds
     intake      reader, timers, gauges,      ends first
-                pruner
+                guard, pruner
 
 Whatever breaks (the lease is lost, the database goes away) ends the whole incarnation, and with it all that is in
 memory. The next one reads again from the saved cursors: what has a receipt or a waiting row is skipped, what was begun
@@ -17,6 +17,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from datetime import datetime
 from random import Random
 from typing import Protocol
 
@@ -27,8 +28,9 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
 from outbox import database
-from outbox.event import EventId, RelayId
+from outbox.event import Event, EventId, RelayId
 from outbox.handler import Handler
+from outbox.ledger import Step
 from outbox.log import LogReader, load_cursors
 from outbox.outcome import Defer, Reason
 from outbox.waiting import load_blocked_sequences, load_holds
@@ -38,6 +40,7 @@ from relay.decide import Policy
 from relay.delivery import Delivery, Park
 from relay.doorbell import Doorbell
 from relay.gauges import Gauges
+from relay.guard import Guard
 from relay.holds import Holds
 from relay.lanes import Lease
 from relay.metrics import RelayMetrics
@@ -62,6 +65,7 @@ class Incarnation:
         settings: The relay's.
         handlers: By event type.
         metrics: The process's.
+        guard: The process's: whether this cluster may be worked in.
         name: Host and process, for people.
         version: This release.
         lease: Its lease, once it has joined.
@@ -72,6 +76,7 @@ class Incarnation:
     settings: RelaySettings
     handlers: Mapping[str, Handler]
     metrics: RelayMetrics
+    guard: Guard
     name: str
     version: str
     lease: Lease | None = None
@@ -93,9 +98,12 @@ class Incarnation:
             connect = _connector(settings, stack)
             clock = DatabaseClock()
             control = await connect("outbox-lease")
+            if not await self.guard.admit(control, stop):
+                return
             lease = Lease(control, self.name, self.version, settings.lease_seconds, clock, self.metrics)
             await lease.join(previous)
             self.lease = lease
+            self.guard.joined(lease)
             self.metrics.incarnations.inc()
             try:
                 async with anyio.create_task_group() as services:
@@ -114,7 +122,13 @@ class Incarnation:
         """Deliver the events of our lanes until `stop` is set, then finish what is in hand."""
         settings = self.settings
         relay = await _Relay.build(
-            settings=settings, handlers=self.handlers, metrics=self.metrics, clock=clock, lease=lease, connect=connect
+            settings=settings,
+            handlers=self.handlers,
+            metrics=self.metrics,
+            guard=self.guard,
+            clock=clock,
+            lease=lease,
+            connect=connect,
         )
         self.doorbell = relay.doorbell
         await services.start(relay.doorbell.run)
@@ -124,6 +138,7 @@ class Incarnation:
             await intake.start(relay.timers.run)
             await intake.start(relay.reader.run)
             await intake.start(relay.gauges.run)
+            await intake.start(self.guard.run, relay.gauges.connection)
             await intake.start(Pruner(settings).run)
             intake.start_soon(relay.save_cursors, settings.cursor_seconds)
             self.working = True
@@ -140,6 +155,7 @@ class _Relay:
     """The services of an incarnation, and what they tell one another."""
 
     scheduler: Scheduler
+    guard: Guard
     doorbell: Doorbell = field(init=False)
     reader: Reader = field(init=False)
     timers: Timers = field(init=False)
@@ -154,6 +170,7 @@ class _Relay:
         settings: RelaySettings,
         handlers: Mapping[str, Handler],
         metrics: RelayMetrics,
+        guard: Guard,
         clock: DatabaseClock,
         lease: Lease,
         connect: _Connect,
@@ -166,7 +183,7 @@ class _Relay:
         holds = Holds()
         look = holds.begin_look()
         holds.looked(look, [(hold.key, time.monotonic() + hold.seconds) for hold in await load_holds(waiting)])
-        relay = cls(scheduler)
+        relay = cls(scheduler, guard)
         relay.settler = Settler(
             connection=await connect("outbox-settler"),
             relay_id=lease.relay_id,
@@ -203,7 +220,7 @@ class _Relay:
         relay.workers = Workers(
             scheduler=scheduler,
             handlers=handlers,
-            write_step=relay.settler.write_step,
+            write_step=relay.write_step,
             settle=relay.settler.settle,
             pause=relay.timers.pause,
             clock=clock,
@@ -235,8 +252,15 @@ class _Relay:
         self.scheduler.resume(delivery)
         self.workers.wake()
 
+    async def write_step(self, event: Event, step: Step, call_seconds: float | None) -> datetime:
+        """Make a step durable; see `outbox.ledger.WriteStep`."""
+        created_at = await self.settler.write_step(event, step, call_seconds)
+        self.guard.stepped(event.id, step.position)
+        return created_at
+
     def settled(self, event_ids: Sequence[EventId]) -> None:
         """These events have a receipt or a waiting row, durably: let them go, and let what was behind them run."""
+        self.guard.settled(event_ids)
         self.reader.settled(event_ids)
         self.timers.settled(event_ids)
         self.workers.wake()
@@ -254,8 +278,10 @@ class _Relay:
             moved = self.settler.settled_count != saved_count
             if moved or time.monotonic() - saved_at > _IDLE_SAVE_SECONDS:
                 saved_count, saved_at = self.settler.settled_count, time.monotonic()
-                for lanes, cursor in self.reader.low_waters():
-                    await self.settler.save_cursor(lanes, cursor)
+                # A cancelled query costs its connection, and the settler's is needed to the end.
+                with anyio.CancelScope(shield=True):
+                    for lanes, cursor in self.reader.low_waters():
+                        await self.settler.save_cursor(lanes, cursor)
 
     async def shut_down(self, seconds: float) -> None:
         """Let handlers finish, put back what is paused in memory, write everything, save the cursors."""

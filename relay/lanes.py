@@ -114,6 +114,11 @@ class Lease:
         await lease.leave(self.connection, self.relay_id)
 
     @property
+    def leased_until(self) -> float:
+        """Until when the lease was renewed at least, by the database's clock, in seconds of the epoch."""
+        return self.clock.now() + self._ends_at - time.monotonic()
+
+    @property
     def held(self) -> bool:
         """Whether the lease is in force, as far as we know."""
         return time.monotonic() < self._ends_at

@@ -90,6 +90,11 @@ class RelayMetrics:
         self.incarnations = Counter(
             "outbox_incarnations", "Times that this process joined as a new relay incarnation.", registry=registry
         )
+        self.verify_only = Gauge(
+            "outbox_verify_only",
+            "1 while the relay stands still: run outbox recover.",
+            registry=registry,
+        )
         self.database_up = Gauge("outbox_database_up", "1 while the lease is renewed in time.", registry=registry)
         self._announce()
 

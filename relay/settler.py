@@ -22,7 +22,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
 from outbox.batch import Batch, StepRow
-from outbox.errors import DeadlinePassed, EventCancelled, LeaseLost, Unwritable
+from outbox.errors import DeadlinePassed, EventCancelled, LeaseLost, Unwritable, VerifyOnly
 from outbox.event import Event, EventId, Lane, RelayId
 from outbox.ledger import Step
 from outbox.log import Cursor
@@ -158,6 +158,8 @@ class Settler:
                     raise EventCancelled(f"event {event.id} was cancelled by an operator")
                 case "expired":
                     raise DeadlinePassed(f"event {event.id} expired before it could be published")
+                case "verify_only":
+                    raise VerifyOnly("relays may only verify since the cluster changed: run outbox recover")
                 case _:
                     await self.renew_lease()
         raise LeaseLost(f"a lease of this relay can't outlive a call of {call_seconds} s: raise OUTBOX_LEASE_SECONDS")

@@ -12,6 +12,7 @@ ownership.py         relays, lanes
 pruning.py           prune
 auditing.py          operations: who changed what, and why
 consent.py           --reason, --dry-run, and a question before many events are touched
+recovering.py        recover
 accounts.py          accounts add, list, generate-key
 benchmarks.py        bench drain, latency, emit, horizon
 arguments.py         from texts to instants, payloads and headers

@@ -18,6 +18,7 @@ from relay.cli import (
     migrating,
     ownership,
     pruning,
+    recovering,
     replaying,
     running,
 )
@@ -59,6 +60,7 @@ def build() -> Any:
     app.command("lanes")(ownership.lanes)
     app.command("prune")(pruning.prune)
     app.command("operations")(auditing.operations)
+    app.command("recover")(recovering.recover)
     group = typer.Typer(name="accounts", help="The publishing accounts and their tokens.", no_args_is_help=True)
     group.command("add")(accounts.add)
     group.command("list")(accounts.list_all)

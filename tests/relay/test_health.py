@@ -33,6 +33,7 @@ FAMILIES = {
     "outbox_bell_muted": ("gauge", set()),
     "outbox_incarnations": ("counter", set()),
     "outbox_database_up": ("gauge", set()),
+    "outbox_verify_only": ("gauge", set()),
 }
 
 
@@ -125,7 +126,7 @@ async def test_a_relay_that_runs_is_alive_and_ready(database: str, script: Scrip
         status, text = await get(f"{url}/readyz")
         assert (status, json.loads(text)) == (
             200,
-            {"ready": True, "lease_held": True, "lanes_owned": 64, "listener": "connected"},
+            {"ready": True, "lease_held": True, "lanes_owned": 64, "listener": "connected", "verify_only": False},
         )
 
 

@@ -1,0 +1,207 @@
+"""`outbox recover`: after a restore, look before anything is published again, and let the relays work again."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections import Counter as Tally
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from relay.cli.printing import JsonFlag, print_json, print_table, say
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from psycopg import AsyncConnection
+    from psycopg.rows import TupleRow
+
+    from outbox.recovery import Candidate, RecoveryState
+    from publisher.handler import VariantHandler
+
+LIMIT = 1000
+PUBLISHED_HERE = "variant.created"
+POOL_SIZE_MAX = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What verifying found of one event."""
+
+    event_id: int
+    key: str | None
+    verdict: Literal["absent", "continues", "live", "person", "unreadable", "not_looked_for"]
+    why: str = ""
+    remote_id: str | None = None
+
+
+def recover(
+    *,
+    verify: Annotated[bool, typer.Option("--verify", help="Look at the accounts for what would be published.")] = False,
+    confirm: Annotated[bool, typer.Option("--confirm", help="Let the relays work again.")] = False,
+    begin: Annotated[bool, typer.Option("--begin", help="Have all relays stand still, before they notice.")] = False,
+    reason: Annotated[str | None, typer.Option(help="Why, with --begin.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show what would be published again after a restore, look for it, and confirm.
+
+    Without an option: why relays stand still, and the events without a
+    receipt. --verify looks at the accounts and publishes nothing: what may be
+    live waits for a person from then on. --confirm is refused before that.
+    """
+    if verify + confirm + begin > 1:
+        raise typer.BadParameter("expected one of --verify, --confirm and --begin, found several")
+    if begin != (reason is not None):
+        raise typer.BadParameter("expected --begin and --reason together")
+    if begin:
+        _begin(str(reason))
+    elif verify:
+        _verify(as_json)
+    elif confirm:
+        _confirm(as_json)
+    else:
+        _show(as_json)
+
+
+def _begin(reason: str) -> None:
+    from outbox import cluster  # noqa: PLC0415 (help needs none of it)
+    from relay.cli.connection import run_with_database  # noqa: PLC0415
+
+    async def work(connection: AsyncConnection[TupleRow]) -> None:
+        await cluster.begin_verify_only(connection, reason, must_rebase=False)
+
+    run_with_database(work)
+    say("relays stand still within ten seconds, and no intent is written from now on; then: outbox recover --verify")
+
+
+def _show(as_json: bool) -> None:
+    from outbox.recovery import find_candidates, load_state  # noqa: PLC0415 (help needs none of it)
+    from relay.cli.connection import run_with_database  # noqa: PLC0415
+
+    async def work(connection: AsyncConnection[TupleRow]) -> tuple[RecoveryState | None, list[Candidate]]:
+        state = await load_state(connection)
+        return state, [] if state is None else await find_candidates(connection, limit=LIMIT)
+
+    state, candidates = run_with_database(work)
+    if state is None:
+        say("relays may work: there is nothing to recover")
+        return
+    say(f"relays stand still since {state.verify_only_since:%Y-%m-%dT%H:%M:%SZ}: {state.verify_only_reason}")
+    if state.known_until is not None:
+        say(f"what the log knows of is whole until {state.known_until:%Y-%m-%dT%H:%M:%SZ}")
+    rows = [(c.event.id, c.event.type, c.event.key, c.reason or "new", c.trace) for c in candidates]
+    if as_json:
+        for event_id, event_type, key, waits, trace in rows:
+            print_json({"event_id": event_id, "type": event_type, "key": key, "reason": waits, "trace": trace})
+    else:
+        print_table(("event", "type", "key", "reason", "trace"), rows)
+    if len(candidates) == LIMIT:
+        say(f"only the first {LIMIT} are listed")
+    say(f"next: outbox recover {'--verify' if state.verified_at is None else '--confirm'}")
+
+
+def _verify(as_json: bool) -> None:
+    from relay.cli.connection import address, run_with_database  # noqa: PLC0415 (help needs none of it)
+
+    dsn = address()
+
+    async def work(connection: AsyncConnection[TupleRow]) -> list[Found]:
+        return await _verify_all(connection, dsn)
+
+    found = run_with_database(work)
+    if as_json:
+        for each in found:
+            print_json(each)
+    else:
+        print_table(
+            ("event", "key", "verdict", "why"), [(each.event_id, each.key, each.verdict, each.why) for each in found]
+        )
+    tally = Tally(each.verdict for each in found)
+    say(", ".join(f"{count} {verdict}" for verdict, count in sorted(tally.items())) or "nothing would be published")
+    if tally["unreadable"]:
+        say("outbox: expected to look for every event, found some unreadable; mend that, or cancel them")
+        raise typer.Exit(1)
+    say("next: outbox recover --confirm")
+
+
+async def _verify_all(connection: AsyncConnection[TupleRow], dsn: str) -> list[Found]:
+    from importlib.metadata import version  # noqa: PLC0415 (help needs none of it)
+
+    from prometheus_client import CollectorRegistry  # noqa: PLC0415
+
+    from outbox.database import open_pool  # noqa: PLC0415
+    from outbox.errors import Refused  # noqa: PLC0415
+    from outbox.handler import Runtime  # noqa: PLC0415
+    from outbox.recovery import (  # noqa: PLC0415
+        be_patient,
+        every_candidate,
+        load_state,
+        mark_verified,
+        open_recoverer,
+    )
+    from publisher.handler import open_handler_with  # noqa: PLC0415
+    from publisher.settings import PublisherSettings  # noqa: PLC0415
+
+    state = await load_state(connection)
+    if state is None:
+        raise Refused("expected relays to stand still, found that they may work: there is nothing to recover")
+    assert state.known_until is not None
+    await be_patient(connection)
+    found: list[Found] = []
+    async with (
+        open_pool(dsn, application_name="outbox-recover", size_max=POOL_SIZE_MAX) as pool,
+        open_handler_with(Runtime(pool, CollectorRegistry()), PublisherSettings.load()) as handler,
+        open_recoverer(
+            connection, name=f"recover:{socket.gethostname()}:{os.getpid()}", version=version("outbox-relay")
+        ) as recoverer,
+    ):
+        async for candidate in every_candidate(connection):
+            await recoverer.renew()
+            each = await _look(candidate, handler, state.known_until)
+            if each.verdict == "person" and not candidate.waits_for_a_person:
+                await recoverer.park(candidate, each.why)
+            elif each.remote_id is not None:
+                await recoverer.found_live(candidate, "publish", each.remote_id)
+            found.append(each)
+        if not any(each.verdict == "unreadable" for each in found):
+            await mark_verified(connection)
+    return found
+
+
+async def _look(candidate: Candidate, handler: VariantHandler, known_until: datetime) -> Found:
+    from publisher.reconcile import Absent, Live, Person  # noqa: PLC0415 (help needs none of it)
+    from publisher.verify import Continues, Unreadable  # noqa: PLC0415
+
+    event = candidate.event
+    if candidate.waits_for_a_person:
+        return Found(event.id, event.key, "person", "it waits for a person already")
+    if event.type != PUBLISHED_HERE:
+        return Found(event.id, event.key, "not_looked_for", f"{event.type} has no look: its handler is called (again)")
+    match await handler.verify(event, candidate.steps, known_until):
+        case Absent():
+            return Found(event.id, event.key, "absent", "nothing like it is live: it will be published")
+        case Continues():
+            return Found(event.id, event.key, "continues", "its steps tell the relay to look first, or to end it")
+        case Live(remote_id):
+            return Found(event.id, event.key, "live", "a live story names what it prepared", remote_id)
+        case Person(why):
+            return Found(event.id, event.key, "person", why)
+        case Unreadable(why):
+            return Found(event.id, event.key, "unreadable", why)
+
+
+def _confirm(as_json: bool) -> None:
+    from outbox.recovery import be_patient, end_verify_only  # noqa: PLC0415 (help needs none of it)
+    from relay.cli.connection import run_with_database  # noqa: PLC0415
+
+    async def work(connection: AsyncConnection[TupleRow]) -> int:
+        await be_patient(connection)
+        return await end_verify_only(connection)
+
+    count = run_with_database(work)
+    if as_json:
+        print_json({"is_done": True, "stamped_count": count})
+    else:
+        print(f"relays may work again; {count} events got the transaction ids of this cluster")

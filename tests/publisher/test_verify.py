@@ -1,0 +1,82 @@
+"""From what is live to what a restored log may publish: pure decisions."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from publisher.reconcile import Absent, Live, Person
+from publisher.story import LiveStory, MediaType
+from publisher.verify import Candidate, Continues, Surroundings, Verdict, verify
+
+NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
+KNOWN_UNTIL = NOW - timedelta(hours=2)
+
+
+def candidate(
+    *,
+    due_hours_ago: float = 3,
+    handles: frozenset[str] = frozenset(),
+    is_done: bool = False,
+    intent_hours_ago: float = 0,
+) -> Candidate:
+    return Candidate(
+        account="instagram:1",
+        media_type=MediaType.IMAGE,
+        due_at=NOW - timedelta(hours=due_hours_ago),
+        handles=handles,
+        is_done=is_done,
+        intent_at=NOW - timedelta(hours=intent_hours_ago) if intent_hours_ago else None,
+    )
+
+
+def story(identity: str = "9", *, hours_ago: float = 1, handle: str | None = None, video: bool = False) -> LiveStory:
+    media_type = MediaType.VIDEO if video else MediaType.IMAGE
+    return LiveStory(identity, handle, media_type, NOW - timedelta(hours=hours_ago))
+
+
+def around(
+    *live: LiveStory,
+    known_until: datetime = KNOWN_UNTIL,
+    known_ids: frozenset[str] = frozenset(),
+    known_handles: frozenset[str] = frozenset(),
+) -> Surroundings:
+    return Surroundings(NOW, known_until, live, known_ids, known_handles)
+
+
+@pytest.mark.parametrize(
+    ("event", "world", "verdict"),
+    [
+        (candidate(), around(), Absent),
+        (candidate(), around(story()), Person),
+        (candidate(due_hours_ago=-1), around(story()), Absent),
+        (candidate(), around(story(), known_ids=frozenset({"9"})), Absent),
+        (candidate(), around(story(handle="h"), known_handles=frozenset({"h"})), Absent),
+        (candidate(), around(story(video=True)), Absent),
+        (candidate(), around(story(hours_ago=2.5)), Absent),
+        (candidate(due_hours_ago=0.5), around(story(hours_ago=1)), Absent),
+        (candidate(), around(LiveStory("9")), Person),
+        (candidate(handles=frozenset({"h"})), around(story(handle="h")), Live),
+        (candidate(handles=frozenset({"h"})), around(story(handle="other")), Person),
+        (candidate(is_done=True), around(story()), Continues),
+        (candidate(intent_hours_ago=1), around(story(hours_ago=1)), Continues),
+        (candidate(intent_hours_ago=2), around(story(hours_ago=1)), Person),
+        (candidate(intent_hours_ago=2), around(), Continues),
+        (candidate(due_hours_ago=30), around(known_until=NOW - timedelta(hours=26)), Person),
+        (candidate(due_hours_ago=3), around(known_until=NOW - timedelta(hours=26)), Absent),
+    ],
+)
+def test_a_verdict(event: Candidate, world: Surroundings, verdict: type[Verdict]) -> None:
+    """The table in `publisher.verify`, row by row."""
+    assert isinstance(verify(event, world), verdict)
+
+
+def test_a_person_is_told_which_stories_to_look_at() -> None:
+    """At most five of them, and from when on the log is not whole."""
+    verdict = verify(candidate(), around(*(story(str(number)) for number in range(7))))
+    assert isinstance(verdict, Person)
+    assert verdict.why == (
+        "it may be live: the log is whole until 2026-11-25T10:00:00Z, and stories on instagram:1 that it does not know "
+        "went live since: 0, 1, 2, 3, 4 and 2 more"
+    )
