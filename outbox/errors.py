@@ -27,6 +27,10 @@ class DeadlinePassed(OutboxError):
     """The event's `expires_at` passed before its irreversible call: end it as expired."""
 
 
+class EventResolved(OutboxError):
+    """A person says that an earlier call of the event took effect: make no other, and go on from that."""
+
+
 class Refused(OutboxError):
     """An operation for people was refused by the store's rules, and the message says which and what to do."""
 

@@ -42,7 +42,7 @@ WriteStep = Callable[[Event, Step, float | None], Awaitable[datetime]]
 """Makes a step durable and returns its `created_at`.
 
 The last argument is for an intent alone: the seconds that the lease must outlive the call.
-Raises LeaseLost, EventCancelled, DeadlinePassed, Unwritable.
+Raises LeaseLost, EventCancelled, EventResolved, DeadlinePassed, Unwritable.
 """
 
 
@@ -75,6 +75,7 @@ class Ledger:
         Raises:
             LeaseLost: This relay may write no more. Do not call.
             EventCancelled: An operator cancelled the event. Do not call.
+            EventResolved: A person says that an earlier call took effect. Do not call.
             DeadlinePassed: `expires_at` has passed. Do not call.
             Unwritable: The detail is none that PostgreSQL takes. Do not call.
         """
@@ -125,3 +126,14 @@ def open_intent(steps: Sequence[Step]) -> Step | None:
             return step
         answered.add(step.name)
     return None
+
+
+def may_be_live(steps: Sequence[Step]) -> bool:
+    """Return whether an intent stands that was not refused: as the SQL function of that name, something may be live."""
+    refused: set[str] = set()
+    for step in reversed(steps):
+        if step.state is StepState.REFUSED:
+            refused.add(step.name)
+        elif step.state is StepState.INTENT and step.name not in refused:
+            return True
+    return False

@@ -31,6 +31,13 @@ LOAD_CANCELLATIONS: LiteralString = """
 select c.requested_at as at, c.requested_by, c.reason from outbox.cancellations as c where c.event_id = %(id)s
 """
 
+LOAD_RESOLUTIONS: LiteralString = """
+select d.requested_at as at, d.position, d.name, d.published, d.remote_id, d.requested_by, d.reason
+from outbox.resolutions as d
+where d.event_id = %(id)s
+order by d.position
+"""
+
 LOAD_ATTEMPTS: LiteralString = """
 select a.created_at as at, a.reason, a.error, a.context, a.relay_id, r.name as relay
 from outbox.attempts as a
@@ -126,6 +133,20 @@ class CancellationAsked:
 
 
 @dataclass(frozen=True, slots=True)
+class Resolved:
+    """Somebody said what became of an irreversible call."""
+
+    what: Literal["resolved"] = field(default="resolved", init=False)
+    at: datetime
+    position: int
+    name: str
+    published: bool
+    remote_id: str | None
+    requested_by: str
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Dispatched:
     """The dispatch to the handler that ended it; earlier ones show as attempts and steps."""
 
@@ -189,7 +210,7 @@ class Replayed:
     replay_id: EventId
 
 
-Moment: TypeAlias = Emitted | CancellationAsked | Dispatched | Attempt | StepWritten | Receipt | Replayed
+Moment: TypeAlias = Emitted | CancellationAsked | Resolved | Dispatched | Attempt | StepWritten | Receipt | Replayed
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +257,7 @@ class Life:
 async def _load_moments(connection: AsyncConnection[TupleRow], event: FoundEvent) -> list[Moment]:
     moments: list[Moment] = [Emitted(event.created_at, event.replay_of)]
     moments += await _load(connection, CancellationAsked, LOAD_CANCELLATIONS, event)
+    moments += await _load(connection, Resolved, LOAD_RESOLUTIONS, event)
     receipts = await _load(connection, Receipt, LOAD_RECEIPT, event)
     moments += [
         Dispatched(receipt.dispatched_at, receipt.relay_id, receipt.relay)

@@ -110,6 +110,7 @@ verdicts as (
   select t.*, case
     when t.state <> 'intent' then 'written'
     when exists (select from outbox.cancellations as c where c.event_id = t.event_id) then 'cancelled'
+    when exists (select from outbox.resolutions as d where d.event_id = t.event_id and d.published) then 'resolved'
     when exists (
       select from outbox.events as e where e.id = t.event_id and e.expires_at <= clock_timestamp()
     ) then 'expired'
@@ -181,7 +182,7 @@ _REFUSALS = ("22", "23", "54")
 """SQLSTATE classes of what is wrong with a row: data, a constraint, a limit of the program. A row that is there already
 is no such thing: it tells of another writer."""
 
-Verdict = Literal["written", "cancelled", "expired", "verify_only", "lease_too_short"]
+Verdict = Literal["written", "cancelled", "resolved", "expired", "verify_only", "lease_too_short"]
 
 StepVerdicts = dict[tuple[EventId, int], tuple[Verdict, datetime | None]]
 
@@ -189,8 +190,8 @@ StepVerdicts = dict[tuple[EventId, int], tuple[Verdict, datetime | None]]
 async def settle(connection: AsyncConnection[TupleRow], relay_id: RelayId, batch: Batch) -> StepVerdicts:
     """Write a batch, whole or not at all, and return what became of its steps by event and position.
 
-    An intent is not written, and says why, where its event was cancelled or has expired, where relays may only verify,
-    or where the lease would not outlive its call. All other rows are written.
+    An intent is not written, and says why, where its event was cancelled or has expired, where a person says that it is
+    published, where relays may only verify, or where the lease would not outlive its call. All other rows are written.
 
     Raises:
         LeaseLost: This incarnation is retired or does not own the lanes; nothing was written.

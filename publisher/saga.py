@@ -282,7 +282,7 @@ class Saga:
     def _contradicts_absence(self, reaction: Reaction) -> bool:
         """Once a call on this handle passed for absent, "it can't be published" may mean that it was."""
         is_about_handle = reaction in {Reaction.DEAD, Reaction.WAIT, Reaction.NEW_CONTAINER}
-        return is_about_handle and self.trail.absences(of_this_handle=True) > 0
+        return is_about_handle and self.trail.passed_for_absent()
 
     def _age(self, step: Step) -> float:
         assert step.created_at is not None

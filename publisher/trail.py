@@ -6,6 +6,7 @@
                               -> refused       verified "answer": a definite refusal
                                                verified "not_sent": no connection, or too late
                                                verified "absent": looked twice, it is not there
+                                               verified "person": somebody looked, it is not there
     reconcile  done                            evidence: the call's unclear answer (look 0), then each look
 
 The step that prepares is called container, photo or video.
@@ -47,11 +48,14 @@ class Trail:
         """Return the handles that were given up because they failed, not because they were old."""
         return [step for step in self._refused(self.handle_name) if step.detail["failed"]]
 
-    def absences(self, *, of_this_handle: bool = False) -> int:
+    def absences(self) -> int:
         """How many calls were found to have taken no effect."""
-        since = self._prepared_position() if of_this_handle else 0
-        refused = [step for step in self._refused(PUBLISH) if step.position > since]
-        return sum(1 for step in refused if step.detail["verified"] == "absent")
+        return sum(1 for step in self._refused(PUBLISH) if step.detail["verified"] == "absent")
+
+    def passed_for_absent(self) -> bool:
+        """Whether a call on the handle in use was taken to have had no effect, by a look or by a person."""
+        refused = [step for step in self._refused(PUBLISH) if step.position > self._prepared_position()]
+        return any(step.detail["verified"] in {"absent", "person"} for step in refused)
 
     def negative_looks(self, intent: Step) -> int:
         """How many looks since an intent found nothing."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from outbox.event import Event
-from outbox.ledger import Step, open_intent
+from outbox.ledger import Step, may_be_live, open_intent
 from outbox.outcome import Reason
+from outbox.resolution import Resolution
 
 
 @dataclass(slots=True, eq=False)
@@ -21,6 +22,7 @@ class Delivery:
         waiting: It has a row in `outbox.waiting`.
         cancelled: An operator asked to cancel it.
         steps: What its handler did before, oldest first.
+        resolution: What a person decided about its open intent.
         dispatched_at: When the handler was called last, by `time.monotonic()`; 0 before.
     """
 
@@ -31,6 +33,7 @@ class Delivery:
     waiting: bool = False
     cancelled: bool = False
     steps: list[Step] = field(default_factory=list)
+    resolution: Resolution | None = None
     dispatched_at: float = 0
 
     @property
@@ -42,6 +45,11 @@ class Delivery:
     def has_open_intent(self) -> bool:
         """Whether an irreversible call of it may have gone through."""
         return open_intent(self.steps) is not None
+
+    @property
+    def may_be_live(self) -> bool:
+        """Whether an irreversible call of it went through, or may have: it is seen to its end."""
+        return may_be_live(self.steps)
 
 
 @dataclass(frozen=True, slots=True)

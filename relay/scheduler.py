@@ -146,4 +146,4 @@ def admit(delivery: Delivery, *, now: float, database_now: float, holds: Holds) 
 def has_expired(delivery: Delivery, *, database_now: float) -> bool:
     """Tell whether the deadline has passed and nothing irreversible was begun: what was begun is seen to its end."""
     expires_at = delivery.event.expires_at
-    return expires_at is not None and expires_at.timestamp() <= database_now and not delivery.has_open_intent
+    return expires_at is not None and expires_at.timestamp() <= database_now and not delivery.may_be_live

@@ -22,7 +22,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
 from outbox.batch import Batch, StepRow
-from outbox.errors import DeadlinePassed, EventCancelled, LeaseLost, Unwritable, VerifyOnly
+from outbox.errors import DeadlinePassed, EventCancelled, EventResolved, LeaseLost, Unwritable, VerifyOnly
 from outbox.event import Event, EventId, Lane, RelayId
 from outbox.ledger import Step
 from outbox.log import Cursor
@@ -156,6 +156,8 @@ class Settler:
                     return pending.created_at
                 case "cancelled":
                     raise EventCancelled(f"event {event.id} was cancelled by an operator")
+                case "resolved":
+                    raise EventResolved(f"a person says that event {event.id} is published: no other call is made")
                 case "expired":
                     raise DeadlinePassed(f"event {event.id} expired before it could be published")
                 case "verify_only":

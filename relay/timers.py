@@ -17,6 +17,7 @@ from psycopg.rows import TupleRow
 
 from outbox.event import EventId, Lane
 from outbox.outcome import Reason
+from outbox.resolution import load_resolutions
 from outbox.waiting import Due, load_due, load_due_of_keys, load_holds, load_steps, seconds_to_next_due
 from relay.delivery import Delivery, Park
 from relay.holds import Holds
@@ -191,6 +192,8 @@ class Timers:
 
     async def _hand_over(self, taken: list[Due]) -> None:
         steps = await load_steps(self.connection, [due.event.id for due in taken]) if taken else {}
+        unknown = [due.event.id for due in taken if due.reason is Reason.UNKNOWN]
+        resolutions = await load_resolutions(self.connection, unknown) if unknown else {}
         for due in taken:
             delivery = Delivery(
                 event=due.event,
@@ -200,6 +203,7 @@ class Timers:
                 waiting=True,
                 cancelled=due.cancelled,
                 steps=steps.get(due.event.id, []),
+                resolution=resolutions.get(due.event.id),
             )
             if due.blocked and not (due.cancelled or due.expired):
                 self.park(delivery, Park(Reason.PARKED, math.inf))

@@ -20,10 +20,11 @@ import structlog
 from anyio.abc import TaskStatus
 from anyio.lowlevel import checkpoint
 
-from outbox.errors import DeadlinePassed, EventCancelled, LeaseLost
+from outbox.errors import DeadlinePassed, EventCancelled, EventResolved, LeaseLost
 from outbox.handler import Handler
 from outbox.ledger import Ledger, WriteStep
 from outbox.outcome import Cancelled, Dead, Defer, Expired, Outcome, Reason, Retry, Unknown, flaw
+from outbox.resolution import Resolution
 from relay.clock import DatabaseClock
 from relay.delivery import Delivery, Park
 from relay.holds import Holds
@@ -114,11 +115,31 @@ class Workers:
                 self._idle.append(woken)
                 await woken.wait()
                 continue
-            self._conclude(delivery, self._without_handler(delivery) or await self._handle(delivery, scope))
+            is_live = delivery.resolution is not None and await self._resolve(delivery, delivery.resolution)
+            is_live = is_live and delivery.event.type in self.handlers
+            refusal = None if is_live else self._without_handler(delivery)
+            self._conclude(delivery, refusal or await self._handle(delivery, scope))
             turns += 1
             if turns >= _TURNS_MAX:
                 turns = 0
                 await checkpoint()
+
+    async def _resolve(self, delivery: Delivery, resolution: Resolution) -> bool:
+        """Make the step that a person's decision says, and tell whether it is that something is live."""
+        if not resolution.applies_to(delivery.steps):
+            return False
+        ledger = Ledger(delivery.event, self.write_step, delivery.steps)
+        if resolution.published:
+            await ledger.done(resolution.name, resolution.detail)
+        else:
+            await ledger.refused(resolution.name, resolution.detail)
+        log.info(
+            "event.resolved",
+            event_id=delivery.event.id,
+            published=resolution.published,
+            requested_by=resolution.requested_by,
+        )
+        return resolution.published
 
     async def _watch(self) -> None:
         """End the handlers that take too long."""
@@ -132,7 +153,7 @@ class Workers:
     def _without_handler(self, delivery: Delivery) -> Outcome | Park | None:
         """Return what becomes of a delivery that is not dispatched; None for one that is."""
         database_now = self.clock.now()
-        if delivery.cancelled and not delivery.has_open_intent:
+        if delivery.cancelled and not delivery.may_be_live:
             return Cancelled()
         if has_expired(delivery, database_now=database_now):
             return Expired()
@@ -169,6 +190,8 @@ class Workers:
             raise
         except EventCancelled as cancelled:
             return Cancelled(str(cancelled))
+        except EventResolved as resolved:
+            return Unknown(str(resolved), 0.0)
         except DeadlinePassed as passed:
             return Expired(str(passed))
         except anyio.get_cancelled_exc_class():

@@ -7,6 +7,7 @@ running.py           relay, sandbox, demo, settings
 events.py            emit, events, show
 replaying.py         replay, replays
 interventions.py     cancel, release
+resolving.py         unknown list, resolve
 holding.py           hold, holds
 ownership.py         relays, lanes
 pruning.py           prune

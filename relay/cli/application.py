@@ -20,6 +20,7 @@ from relay.cli import (
     pruning,
     recovering,
     replaying,
+    resolving,
     running,
 )
 
@@ -53,6 +54,7 @@ def build() -> Any:
     app.command("replay")(replaying.replay)
     app.command("replays")(replaying.replays)
     app.command("cancel")(interventions.cancel)
+    app.command("resolve")(resolving.resolve)
     app.command("hold")(holding.hold)
     app.command("holds")(holding.holds)
     app.command("release")(interventions.release)
@@ -61,6 +63,9 @@ def build() -> Any:
     app.command("prune")(pruning.prune)
     app.command("operations")(auditing.operations)
     app.command("recover")(recovering.recover)
+    group = typer.Typer(name="unknown", help="What may be live, and nobody knows.", no_args_is_help=True)
+    group.command("list")(resolving.list_unknown)
+    app.add_typer(group)
     group = typer.Typer(name="accounts", help="The publishing accounts and their tokens.", no_args_is_help=True)
     group.command("add")(accounts.add)
     group.command("list")(accounts.list_all)

@@ -128,6 +128,11 @@ def show(
     if as_json:
         print_json(life)
         return
+    print_life(life)
+
+
+def print_life(life: Life) -> None:
+    """Print what an event is, what happened to it, and what it waits for."""
     print_table(("what", "value"), _facts(life), heading=False)
     print_table(("when", "what", "how"), [(moment.at, *_tell(moment)) for moment in life.moments])
     for line in _now(life):
@@ -176,6 +181,11 @@ def _tell(moment: Moment) -> tuple[str, str]:
             return "emitted", "" if moment.replay_of is None else f"replays {moment.replay_of}"
         case life.CancellationAsked():
             return "cancellation asked", _join(f"by {moment.requested_by}", moment.reason)
+        case life.Resolved():
+            what = f"published as {moment.remote_id or 'nobody knows what'}" if moment.published else "not published"
+            return "resolved", _join(
+                f"{moment.name} {moment.position}: {what}", f"by {moment.requested_by}", moment.reason
+            )
         case life.Dispatched():
             return "dispatched", _by(moment.relay_id, moment.relay)
         case life.Attempt():

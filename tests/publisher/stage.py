@@ -26,6 +26,7 @@ from outbox.event import Event, EventId
 from outbox.handler import Handler, Runtime
 from outbox.ledger import Ledger, Step, StepState
 from outbox.outcome import Cancelled, Dead, Defer, Expired, Hold, Outcome, Published, Retry, Unknown
+from outbox.resolution import Resolution
 from publisher.accounts import add_account
 from publisher.handler import open_handler_with
 from publisher.sandbox.server import serve
@@ -184,6 +185,13 @@ class Stage:
                 case Defer(delay_seconds=delay) | Unknown(delay_seconds=float(delay)):
                     deferrals += 1
                     await anyio.sleep(delay)
+
+    async def decide(self, event: Event, resolution: Resolution) -> None:
+        """Make the step that a relay makes of a person's word."""
+        ledger = Ledger(event, self._writer(None), await self.steps(event))
+        assert resolution.applies_to(ledger.steps)
+        write = ledger.done if resolution.published else ledger.refused
+        await write(resolution.name, resolution.detail)
 
     async def live_count(self) -> int:
         """Return how many stories are really live."""

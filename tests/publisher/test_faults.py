@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from outbox.event import JsonObject
 from outbox.ledger import StepState
 from outbox.outcome import Dead, Defer, Hold, Published, Reason, Retry, Unknown
+from outbox.resolution import Resolution
 from publisher.graph import GraphClient
 from publisher.handler import VariantHandler
 from publisher.metrics import PublisherMetrics
@@ -201,6 +202,31 @@ async def test_an_expired_container_with_an_open_intent_waits_for_a_person(stage
     assert end.delay_seconds is None
     assert (await stage.graph.control("GET", "counts"))["counts"]["publish_container"] == 1
     assert stage.metric("outbox_reconciled_total", verdict="person") == 1
+
+
+async def test_what_a_person_says_is_not_live_is_published_once(stage: Stage) -> None:
+    """The step that the relay makes of it lets another container be made: the old one has expired."""
+    await stage.graph.fault("publish_container", "drop")
+    event = await stage.approve("instagram image")
+    await stage.play(event, until=lambda outcome: isinstance(outcome, Unknown))
+    await stage.graph.advance(25 * 3600)
+    assert isinstance((await stage.play(event)).end, Unknown)
+    await stage.decide(event, Resolution(2, "publish", False, None, "looked in the app", "anna"))
+    assert isinstance((await stage.play(event)).end, Published)
+    assert await stage.live_count() == 1
+
+
+async def test_a_story_that_a_person_overlooked_is_not_published_again(stage: Stage) -> None:
+    """Before the call the container is asked, and says that it is published."""
+    await stage.graph.fault("publish_container", "apply_then_drop")
+    await stage.graph.fault("container_status", "error", times=2, body="<html>", status=200, skip=1)
+    event = await stage.approve("instagram image")
+    await stage.play(event, until=lambda outcome: isinstance(outcome, Unknown))
+    intent = next(step for step in await stage.steps(event) if step.state is StepState.INTENT)
+    await stage.decide(event, Resolution(intent.position, "publish", False, None, None, "anna"))
+    play = await stage.play(event)
+    assert isinstance(play.end, Published), play.outcomes
+    assert await stage.live_count() == 1
 
 
 async def test_reads_that_fail_while_reconciling_are_neither_live_nor_absent(stage: Stage) -> None:

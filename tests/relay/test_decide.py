@@ -232,6 +232,9 @@ def test_an_event_has_expired_at_its_deadline() -> None:
     assert not has_expired(delivery(expires_at=SOON), database_now=now)
     assert not has_expired(delivery(), database_now=now)
     assert not has_expired(delivery(expires_at=PAST, steps=[INTENT]), database_now=now)
+    done, refused = (Step(2, INTENT.name, state, {}) for state in (StepState.DONE, StepState.REFUSED))
+    assert not has_expired(delivery(expires_at=PAST, steps=[INTENT, done]), database_now=now)
+    assert has_expired(delivery(expires_at=PAST, steps=[INTENT, refused]), database_now=now)
 
 
 @pytest.mark.parametrize(
