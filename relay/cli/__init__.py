@@ -10,6 +10,7 @@ interventions.py     cancel, release
 resolving.py         unknown list, resolve
 holding.py           hold, holds
 ownership.py         relays, lanes
+diagnosing.py        doctor
 pruning.py           prune
 auditing.py          operations: who changed what, and why
 consent.py           --reason, --dry-run, and a question before many events are touched

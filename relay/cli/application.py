@@ -12,6 +12,7 @@ from relay.cli import (
     accounts,
     auditing,
     benchmarks,
+    diagnosing,
     events,
     holding,
     interventions,
@@ -60,6 +61,7 @@ def build() -> Any:
     app.command("release")(interventions.release)
     app.command("relays")(ownership.relays)
     app.command("lanes")(ownership.lanes)
+    app.command("doctor")(diagnosing.doctor)
     app.command("prune")(pruning.prune)
     app.command("operations")(auditing.operations)
     app.command("recover")(recovering.recover)

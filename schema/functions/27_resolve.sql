@@ -4,8 +4,8 @@
 -- Called by: operators, through `outbox resolve` or psql, after a look at the account.
 -- Locks:     the event's row in outbox.waiting.
 -- Raises:    OB001 no such event; OB004 it has ended already; OB010 no call of it is open, or it does not wait for that;
---            OB011 the relay still looks, and force was not given (only to say that it did not happen); OB012 another
---            event has published this id; OB013 somebody has decided otherwise; 23514 an id of what did not happen.
+--            OB011 the relay still looks, and force was not given (only to say that it did not happen); OB015 another
+--            event has published this id; OB016 somebody has decided otherwise; 23514 an id of what did not happen.
 --
 -- From the commit of "it happened" on, every intent of the event is refused. "It did not happen" is believed only where
 -- the relay has given up looking: what Meta still works on may yet go live.
@@ -54,7 +54,7 @@ begin
     if (decided.published, decided.remote_id) is distinct from (resolve.published, resolve.remote_id) then
       raise exception 'event % was resolved by % as %: the relay is about to act on that', resolve.event_id, decided.requested_by,
         case when decided.published then 'published' else 'not published' end
-        using errcode = 'OB013';
+        using errcode = 'OB016';
     end if;
   else
     if not resolve.published and waits.due_at < 'infinity' and not resolve.force then
@@ -68,7 +68,7 @@ begin
       and s.event_id <> resolve.event_id
     limit 1;
     if found then
-      raise exception 'event % has published % already: look at the account again', other, resolve.remote_id using errcode = 'OB012';
+      raise exception 'event % has published % already: look at the account again', other, resolve.remote_id using errcode = 'OB015';
     end if;
     insert into outbox.resolutions (event_id, position, name, published, remote_id, reason)
     values (resolve.event_id, intent.position, intent.name, resolve.published, resolve.remote_id, resolve.reason);

@@ -14,7 +14,7 @@ from relay.cli import BAD_USAGE
 from tests.cli.calling import PROGRAM, Outbox, run
 
 COMMANDS = ["migrate", "relay", "sandbox", "demo", "settings", "emit", "events", "show", "replay", "cancel", "release"]
-COMMANDS += ["hold", "holds", "relays", "lanes", "prune", "replays", "operations"]
+COMMANDS += ["hold", "holds", "relays", "lanes", "prune", "replays", "operations", "resolve", "doctor"]
 HEAVY = ["aiohttp", "psycopg", "publisher.sandbox.server", "relay.app", "relay.demo", "uvloop"]
 
 

@@ -1,0 +1,149 @@
+"""Each check of grants, row security and vacuuming, made to find something on a real database."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from outbox.doctor.examination import Thresholds
+from outbox.doctor.finding import Level
+from tests.doctor.examining import found
+
+pytestmark = pytest.mark.anyio
+
+PASSWORD = "sesame"
+VARIANT = """
+with account as (
+  insert into social.accounts (platform, remote_id, name, token_ciphertext)
+  values ('instagram', '17', 'n', '') returning id
+)
+insert into social.content_variants (content_item_id, account_id, media_type, media_url, status)
+select i.id, account.id, 'image', 'https://cdn.example/a.jpg', 'approved'
+from account, (select id from social.content_items limit 1) as i
+"""
+
+
+@pytest.fixture
+def relay_role(database: str) -> Iterator[str]:
+    """The address of a database as a relay of its own role sees it."""
+    name = f"relay_{secrets.token_hex(4)}"
+    identifier = sql.Identifier(name)
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(sql.SQL("create role {} login password {}").format(identifier, sql.Literal(PASSWORD)))
+        connection.execute(sql.SQL("grant outbox_relay to {}").format(identifier))
+        yield make_conninfo(database, user=name, password=PASSWORD)
+        connection.execute(sql.SQL("drop owned by {}").format(identifier))
+        connection.execute(sql.SQL("drop role {}").format(identifier))
+
+
+def run(database: str, *statements: str) -> None:
+    with psycopg.connect(database, autocommit=True) as connection:
+        for statement in statements:
+            connection.execute(statement.encode())
+
+
+def approve(database: str) -> None:
+    """A variant whose event was emitted."""
+    run(database, "insert into social.content_items default values", VARIANT)
+
+
+async def test_policies_that_hide_variants_are_told(database: str, relay_role: str) -> None:
+    """The incident: the owner sees the variant, the relay's role does not."""
+    approve(database)
+    assert (await found(relay_role, "row security")).level is Level.OK
+    run(database, "alter table social.content_variants enable row level security")
+    for dsn in (database, relay_role):
+        finding = await found(dsn, "row security")
+        assert finding.level is Level.FAIL
+        assert "hide 1 of the last 1 variants" in finding.found
+    run(database, "create policy all_of_them on social.content_variants for select to outbox_relay using (true)")
+    finding = await found(relay_role, "row security")
+    assert (finding.level, "hide none" in finding.found) == (Level.WARN, True)
+
+
+async def test_policies_that_hide_accounts_are_told(database: str, relay_role: str) -> None:
+    """A variant without its account can't be published either."""
+    approve(database)
+    run(database, "alter table social.accounts enable row level security")
+    assert "and 1 of their accounts" in (await found(relay_role, "row security")).found
+
+
+async def test_a_grant_that_was_taken_away_is_told(database: str, relay_role: str) -> None:
+    """By the table's name."""
+    run(database, "revoke select on social.content_variants from outbox_relay")
+    for dsn in (database, relay_role):
+        finding = await found(dsn, "grants")
+        assert finding.level is Level.FAIL
+        assert "lacks social.content_variants (select)" in finding.found
+
+
+async def test_a_relay_that_may_do_anything_is_told(database: str) -> None:
+    """As the owner, or as a superuser."""
+    with psycopg.connect(database, application_name="outbox-settler"):
+        finding = await found(database, "role")
+    assert finding.level is Level.WARN
+    assert "may do anything to the schema" in finding.found
+
+
+async def test_a_relay_with_a_role_of_its_own_is_well(database: str, relay_role: str) -> None:
+    """Its role is what is looked at."""
+    with psycopg.connect(relay_role, application_name="outbox-settler") as relay:
+        finding = await found(database, "role")
+        assert (finding.level, relay.info.user in finding.found) == (Level.OK, True)
+        assert relay.info.user in (await found(database, "grants")).found
+
+
+async def test_a_role_that_can_not_look_as_the_relay_says_so(database: str) -> None:
+    """What it can't see is no finding of health; what it can see is looked at."""
+    name = f"person_{secrets.token_hex(4)}"
+    identifier = sql.Identifier(name)
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(sql.SQL("create role {} login password {}").format(identifier, sql.Literal(PASSWORD)))
+        connection.execute(sql.SQL("grant outbox_operator to {}").format(identifier))
+        try:
+            dsn = make_conninfo(database, user=name, password=PASSWORD)
+            assert (await found(dsn, "row security")).level is Level.WARN
+            assert (await found(dsn, "stuck keys")).level is Level.OK
+            assert (await found(dsn, "delays")).level is Level.OK
+            assert (await found(dsn, "autovacuum")).level is Level.OK
+        finally:
+            connection.execute(sql.SQL("drop owned by {}").format(identifier))
+            connection.execute(sql.SQL("drop role {}").format(identifier))
+
+
+async def test_a_relay_that_only_verifies_is_told(database: str) -> None:
+    """Since when and why, and what ends it."""
+    assert (await found(database, "restore guard")).level is Level.OK
+    run(database, "select outbox.recognise_cluster()", "select outbox.begin_verify_only('a restore', false)")
+    finding = await found(database, "restore guard")
+    assert (finding.level, finding.found.endswith("UTC: a restore")) == (Level.FAIL, True)
+
+
+async def test_a_log_that_belongs_to_another_cluster_is_told(database: str) -> None:
+    """Its rows were written by other transactions than they say, as after a dump and restore."""
+    run(database, "select outbox.recognise_cluster()", "update outbox.cluster set recognised_at = recognised_at")
+    finding = await found(database, "restore guard")
+    assert (finding.level, "it is copied" in finding.found) == (Level.FAIL, True)
+
+
+async def test_autovacuum_that_is_off_is_told(database: str) -> None:
+    """Of one of our tables."""
+    assert (await found(database, "autovacuum")).level is Level.OK
+    run(database, "alter table outbox.waiting set (autovacuum_enabled = false)")
+    finding = await found(database, "autovacuum")
+    assert (finding.level, "of outbox.waiting" in finding.found) == (Level.FAIL, True)
+
+
+async def test_dead_rows_are_told(database: str) -> None:
+    """Of a small table that is written often."""
+    updates = ["update outbox.cursors set position = position"] * 40
+    run(database, *updates, "select pg_stat_force_next_flush()")
+    finding = await found(database, "autovacuum", thresholds=Thresholds(dead_rows=100))
+    assert finding.level in {Level.WARN, Level.OK}
+    if finding.level is Level.WARN:
+        assert "outbox.cursors has" in finding.found

@@ -1,0 +1,90 @@
+"""Each check of the work, made to find something on a real database."""
+
+from __future__ import annotations
+
+import pytest
+
+from outbox.doctor.finding import Level
+from tests.doctor.examining import STRICT, found
+from tests.operations.histories import Histories
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_lanes_that_nobody_owns_are_told(database: str, histories: Histories) -> None:
+    """No relay at all, some lanes, and none."""
+    assert (await found(database, "lanes")).found == "no relay works"
+    histories.connection.execute("update outbox.relays set leased_until = clock_timestamp() + interval '1 hour'")
+    finding = await found(database, "lanes")
+    assert (finding.level, finding.found) == (Level.FAIL, "64 of 64 lanes are nobody's, with 1 relays at work")
+    histories.connection.execute("update outbox.lanes set relay_id = (select max(id) from outbox.relays)")
+    assert (await found(database, "lanes")).level is Level.OK
+
+
+async def test_a_backlog_that_ages_is_told(database: str, histories: Histories) -> None:
+    """How many, and for how long."""
+    histories.emit()
+    assert (await found(database, "backlog")).level is Level.OK
+    finding = await found(database, "backlog", thresholds=STRICT)
+    assert finding.level is Level.FAIL
+    assert finding.found.startswith("1 events are new or in flight, the oldest for ")
+
+
+async def test_a_key_that_does_not_go_on_is_told(database: str, histories: Histories) -> None:
+    """Unless it is held."""
+    histories.wait(histories.emit(key="k"), "retry", due_at="2026-01-01Z")
+    finding = await found(database, "stuck keys")
+    assert (finding.level, "(k: 1, for " in finding.found) == (Level.FAIL, True)
+    histories.hold("k")
+    assert (await found(database, "stuck keys")).level is Level.OK
+
+
+async def test_an_event_past_its_deadline_is_told(database: str, histories: Histories) -> None:
+    """Nobody has ended it."""
+    event_id = histories.emit(key="k")
+    histories.connection.execute("update outbox.events set expires_at = '2026-01-01Z'")
+    histories.wait(event_id, "retry", due_at="2026-01-01Z")
+    finding = await found(database, "deadlines")
+    assert (finding.level, f"event {event_id} first" in finding.found) == (Level.FAIL, True)
+
+
+async def test_what_waits_for_a_person_is_told(database: str, histories: Histories) -> None:
+    """With what to do."""
+    event_id = histories.emit()
+    histories.wait(event_id, "unknown")
+    finding = await found(database, "unknown")
+    assert (finding.level, f"event {event_id} first" in finding.found) == (Level.FAIL, True)
+
+
+@pytest.mark.parametrize(
+    ("key", "reason", "check", "level"),
+    [
+        ("", "an incident", "app", Level.FAIL),
+        ("k", "token", "tokens", Level.FAIL),
+        ("k", "rate_limited", "quota", Level.WARN),
+        ("k", "wrong pictures", "holds", Level.WARN),
+    ],
+)
+async def test_what_is_held_is_told(
+    database: str, histories: Histories, *, key: str, reason: str, check: str, level: Level
+) -> None:
+    """By what ends it."""
+    histories.hold(key)
+    histories.connection.execute("update outbox.holds set reason = %s", [reason])
+    assert (await found(database, check)).level is level
+
+
+async def test_a_long_way_to_the_handler_is_told(database: str, histories: Histories) -> None:
+    """From the variant to its event, to the handler, to the receipt; only of what went through at the first try."""
+    histories.connection.execute(
+        "insert into social.accounts (platform, remote_id, name, token_ciphertext) values ('instagram', '17', 'n', '')"
+    )
+    histories.connection.execute("select social.create_variant('instagram:17', 'https://cdn.example/a.jpg')")
+    [[event_id]] = histories.fetch("select id from outbox.events")
+    histories.end(event_id, "published")
+    assert (await found(database, "delays")).found.startswith("nothing was published")
+    histories.connection.execute("update outbox.receipts set attempts = 0, deferrals = 0")
+    finding = await found(database, "delays", thresholds=STRICT)
+    assert finding.level is Level.FAIL
+    for part in ("of 1 events", "variant to event", "event to handler", "handler to receipt"):
+        assert part in finding.found
