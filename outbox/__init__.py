@@ -13,6 +13,7 @@ ownership.py            a person's side: relays, lanes, and how far each has com
 refusals.py             a person's side: what the SQL functions refuse, as Refused
 recovery.py             a person's side: after a restore, what would be published again
 prune.py                deletes what ended long ago
+suspects.py             the relay's side of crashes: which events may have killed one
 lease.py waiting.py     the relay's side of time: who owns which lanes, what is due
 cluster.py              whether the log still is in its own cluster, and whole
 database.py             connections, and whether a server will do

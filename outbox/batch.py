@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from outbox.encode import encode
-from outbox.event import Event, JsonObject, Lane
+from outbox.event import Event, EventId, JsonObject, Lane
 from outbox.ledger import Step
 from outbox.outcome import Reason
 
@@ -83,16 +83,18 @@ class StepRow:
 
 @dataclass(slots=True)
 class Batch:
-    """What one statement writes."""
+    """What one statement writes; `suspects` are about to be dispatched, `acquitted` have come back from it."""
 
     receipts: list[Receipt] = field(default_factory=list)
     waits: list[Wait] = field(default_factory=list)
     tries: list[Try] = field(default_factory=list)
     holds: list[HoldRow] = field(default_factory=list)
     steps: list[StepRow] = field(default_factory=list)
+    suspects: list[Event] = field(default_factory=list)
+    acquitted: list[EventId] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.receipts or self.waits or self.tries or self.holds or self.steps)
+        return bool(self.receipts or self.waits or self.tries or self.holds or self.steps or self.suspects)
 
     @property
     def lanes(self) -> list[Lane]:
@@ -100,6 +102,7 @@ class Batch:
         touched = {row.event.lane for row in self.receipts}
         touched.update(row.event.lane for row in self.waits)
         touched.update(row.event.lane for row in self.steps)
+        touched.update(event.lane for event in self.suspects)
         return list(touched)
 
 
@@ -114,6 +117,8 @@ def arguments_of(batch: Batch) -> dict[str, Any]:
         "tries": encode([_try_record(row) for row in batch.tries]),
         "holds": encode([_hold_record(row) for row in batch.holds]),
         "steps": encode([_step_record(row) for row in batch.steps]),
+        "suspects": [event.id for event in batch.suspects],
+        "acquitted": batch.acquitted,
     }
 
 

@@ -101,6 +101,14 @@ waits as (
     reason = excluded.reason, due_at = excluded.due_at, attempts = excluded.attempts, deferrals = excluded.deferrals,
     error = coalesce(excluded.error, w.error)
 ),
+suspected as (
+  insert into outbox.dispatches (event_id, relay_id)
+  select s.event_id, fence.id from fence, unnest(%(suspects)s::bigint[]) as s (event_id)
+  on conflict do nothing
+),
+acquitted as (
+  delete from outbox.dispatches as d using fence where d.event_id = any (%(acquitted)s::bigint[])
+),
 tries as (
   insert into outbox.attempts (event_id, reason, error, context, relay_id)
   select t.event_id, t.reason, t.error, t.context, fence.id

@@ -59,6 +59,7 @@ select
   ) as blocked,
   coalesce(e.expires_at <= statement_timestamp(), false) as expired,
   exists (select from outbox.cancellations as c where c.event_id = w.event_id) as cancelled,
+  extract(epoch from statement_timestamp() - w.due_at)::float8 as overdue_seconds,
   e.id, e.lane, e.key, e.sequence, e.type, e.payload, e.headers, e.publish_at, e.expires_at, e.replay_of, e.created_at
 from due
 cross join lateral (select * from outbox.waiting as p where p.event_id = due.event_id offset 0) as w
@@ -134,6 +135,7 @@ class Due:
         blocked: An earlier event of its sequence waits: it must wait behind that one.
         expired: Its deadline has passed.
         cancelled: An operator asked to cancel it.
+        overdue_seconds: How long its time has come.
     """
 
     event: Event
@@ -143,6 +145,7 @@ class Due:
     blocked: bool
     expired: bool
     cancelled: bool
+    overdue_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +201,7 @@ async def load_due_of_keys(
 
 
 def _due(rows: list[Any]) -> list[Due]:
-    return [Due(Event(*row[6:]), Reason(row[0]), *row[1:6]) for row in rows]
+    return [Due(Event(*row[7:]), Reason(row[0]), *row[1:7]) for row in rows]
 
 
 async def seconds_to_next_due(

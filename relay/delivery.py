@@ -23,6 +23,8 @@ class Delivery:
         cancelled: An operator asked to cancel it.
         steps: What its handler did before, oldest first.
         resolution: What a person decided about its open intent.
+        suspect: A relay that died may have been handling it: its dispatch is recorded before it is made.
+        crash_count: How many relays are known to have died while they handled it: it is dispatched alone.
         dispatched_at: When the handler was called last, by `time.monotonic()`; 0 before.
     """
 
@@ -35,6 +37,8 @@ class Delivery:
     steps: list[Step] = field(default_factory=list)
     resolution: Resolution | None = None
     dispatched_at: float = 0
+    suspect: bool = False
+    crash_count: int = 0
 
     @property
     def sequence(self) -> tuple[str, str] | None:

@@ -222,6 +222,7 @@ class _Relay:
             handlers=handlers,
             write_step=relay.write_step,
             settle=relay.settler.settle,
+            record_dispatch=relay.settler.record_dispatch,
             pause=relay.timers.pause,
             clock=clock,
             holds=holds,
@@ -230,6 +231,7 @@ class _Relay:
             handler_seconds=settings.handler_seconds,
             short_deferral_seconds=settings.short_deferral_seconds,
             unknown_seconds=settings.unknown_seconds,
+            crashes_max=settings.crashes_max,
         )
         relay.gauges = Gauges(
             await connect("outbox-gauges", database.PLANNER_SETTINGS),

@@ -13,6 +13,7 @@ from psycopg.rows import TupleRow
 
 from outbox.event import Event, EventId, Lane
 from outbox.log import Cursor, LogReader
+from outbox.suspects import Suspicion, load_suspicion
 from outbox.waiting import load_steps
 from relay.delivery import Delivery
 from relay.doorbell import Doorbell
@@ -94,7 +95,13 @@ class Reader:
 
     async def _hand_over(self, events: list[Event], *, catching_up: bool) -> None:
         # Only an event that a predecessor may have begun can have steps.
-        steps = await load_steps(self.connection, [event.id for event in events]) if catching_up else {}
+        event_ids = [event.id for event in events] if catching_up else []
+        steps = await load_steps(self.connection, event_ids) if catching_up else {}
+        known = await load_suspicion(self.connection, event_ids) if catching_up else Suspicion()
         self.metrics.read(event.type for event in events)
         for event in events:
-            self.offer(Delivery(event, steps=steps.get(event.id, [])))
+            delivery = Delivery(event, steps=steps.get(event.id, []))
+            if catching_up:
+                delivery.crash_count = known.crashes.get(event.id, 0)
+                delivery.suspect = known.relay_died or delivery.crash_count > 0
+            self.offer(delivery)

@@ -55,6 +55,7 @@ class _Pending:
     batch: Batch = field(default_factory=Batch)
     settled: list[tuple[Delivery, Rows]] = field(default_factory=list)
     steps: list[_PendingStep] = field(default_factory=list)
+    recorded: anyio.Event | None = None
 
     def add(self, delivery: Delivery, rows: Rows) -> None:
         """Take what became of a delivery."""
@@ -66,7 +67,15 @@ class _Pending:
             self.batch.tries.append(rows.tried)
         if rows.hold is not None:
             self.batch.holds.append(rows.hold)
+        if delivery.suspect:
+            self.batch.acquitted.append(delivery.event.id)
         self.settled.append((delivery, rows))
+
+    def add_suspect(self, event: Event) -> anyio.Event:
+        """Take an event that is about to be dispatched, and return what is set when that is recorded."""
+        self.batch.suspects.append(event)
+        self.recorded = self.recorded or anyio.Event()
+        return self.recorded
 
     def add_step(self, step: _PendingStep) -> None:
         """Take a step."""
@@ -78,6 +87,7 @@ class _Pending:
         if len(self.settled) + len(self.steps) < 2:
             return []
         first, second = _Pending(), _Pending()
+        first.batch.suspects, first.recorded = self.batch.suspects, self.recorded
         for number, settled in enumerate(self.settled):
             (first if number < len(self.settled) / 2 else second).add(*settled)
         for number, step in enumerate(self.steps):
@@ -166,6 +176,12 @@ class Settler:
                     await self.renew_lease()
         raise LeaseLost(f"a lease of this relay can't outlive a call of {call_seconds} s: raise OUTBOX_LEASE_SECONDS")
 
+    async def record_dispatch(self, event: Event) -> None:
+        """Make durable that a suspect is about to be handled."""
+        recorded = self._pending.add_suspect(event)
+        self._work.set()
+        await recorded.wait()
+
     async def flush(self) -> None:
         """Write all that was submitted until now. Raises what `run` raises."""
         async with self._writing:
@@ -188,6 +204,8 @@ class Settler:
                 if half.batch:
                     await self._write(half)
             return
+        if pending.recorded is not None:
+            pending.recorded.set()
         for step in pending.steps:
             step.verdict, step.created_at = verdicts[step.row.event.id, step.row.step.position]
             step.written.set()
@@ -205,6 +223,7 @@ class Settler:
             Unwritable: That was such a replacement already.
         """
         instead = _Pending()
+        instead.batch.suspects, instead.recorded = pending.batch.suspects, pending.recorded
         for step in pending.steps:
             step.unwritable = unwritable
             step.written.set()

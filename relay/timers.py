@@ -18,6 +18,7 @@ from psycopg.rows import TupleRow
 from outbox.event import EventId, Lane
 from outbox.outcome import Reason
 from outbox.resolution import load_resolutions
+from outbox.suspects import Suspicion, load_suspicion
 from outbox.waiting import Due, load_due, load_due_of_keys, load_holds, load_steps, seconds_to_next_due
 from relay.delivery import Delivery, Park
 from relay.holds import Holds
@@ -32,6 +33,9 @@ _LOOK_SECONDS_MAX = 10.0
 _OVERLAP_SECONDS = 5.0
 """What a look has seen due the next one passes over, but for rows that were about to commit: the settler's writes take
 no longer. Busy keys may have any number of due rows, and no look may cost as many."""
+
+_SUSPECT_SECONDS = 1.0
+"""What a relay had in hand when it died is overdue when its lease has run out; what is prompt was in nobody's."""
 
 
 @dataclass(slots=True)
@@ -191,9 +195,11 @@ class Timers:
         return True
 
     async def _hand_over(self, taken: list[Due]) -> None:
-        steps = await load_steps(self.connection, [due.event.id for due in taken]) if taken else {}
         unknown = [due.event.id for due in taken if due.reason is Reason.UNKNOWN]
         resolutions = await load_resolutions(self.connection, unknown) if unknown else {}
+        event_ids = [due.event.id for due in taken]
+        steps = await load_steps(self.connection, event_ids) if taken else {}
+        known = await load_suspicion(self.connection, event_ids) if taken else Suspicion()
         for due in taken:
             delivery = Delivery(
                 event=due.event,
@@ -204,7 +210,10 @@ class Timers:
                 cancelled=due.cancelled,
                 steps=steps.get(due.event.id, []),
                 resolution=resolutions.get(due.event.id),
+                crash_count=known.crashes.get(due.event.id, 0),
             )
+            overdue = due.overdue_seconds > _SUSPECT_SECONDS
+            delivery.suspect = (known.relay_died and overdue) or delivery.crash_count > 0
             if due.blocked and not (due.cancelled or due.expired):
                 self.park(delivery, Park(Reason.PARKED, math.inf))
             else:

@@ -1,6 +1,7 @@
 """Calls handlers: takes a delivery that may run, and brings back what became of it.
 
 take -> cancelled? expired? not yet? -> handler -> outcome
+   (an event that killed a relay: alone)
                    |                                  |
                    +-------------> conclude <---------+
                                       |
@@ -12,7 +13,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 import anyio
@@ -21,6 +22,7 @@ from anyio.abc import TaskStatus
 from anyio.lowlevel import checkpoint
 
 from outbox.errors import DeadlinePassed, EventCancelled, EventResolved, LeaseLost
+from outbox.event import Event
 from outbox.handler import Handler
 from outbox.ledger import Ledger, WriteStep
 from outbox.outcome import Cancelled, Dead, Defer, Expired, Outcome, Reason, Retry, Unknown, flaw
@@ -47,6 +49,7 @@ class Workers:
         handlers: By event type.
         write_step: Makes the steps of ledgers durable.
         settle: Takes an outcome that is to be written.
+        record_dispatch: Makes durable that a suspect of having killed a relay is about to be handled.
         pause: Takes a delivery that stays in memory for some seconds.
         clock: The database's.
         holds: Which keys pause.
@@ -61,6 +64,7 @@ class Workers:
     handlers: Mapping[str, Handler]
     write_step: WriteStep
     settle: Callable[[Delivery, Outcome | Park], None]
+    record_dispatch: Callable[[Event], Awaitable[None]]
     pause: Callable[[Delivery, float], None]
     clock: DatabaseClock
     holds: Holds
@@ -69,6 +73,9 @@ class Workers:
     handler_seconds: float
     short_deferral_seconds: float
     unknown_seconds: float
+    crashes_max: int
+    _alone: deque[Delivery] = field(default_factory=deque)
+    _one_is_alone: bool = False
     _idle: deque[anyio.Event] = field(default_factory=deque)
     _running: dict[Delivery, anyio.CancelScope] = field(default_factory=dict)
     _drained: anyio.Event = field(default_factory=anyio.Event)
@@ -86,11 +93,12 @@ class Workers:
 
     def wake(self) -> None:
         """A delivery may have become ready: let an idle worker take it."""
-        for _ in range(min(len(self._idle), self.scheduler.ready_count)):
+        for _ in range(min(len(self._idle), self.scheduler.ready_count + len(self._alone))):
             self._idle.popleft().set()
 
     async def drained(self) -> None:
-        """Wait until nothing is in flight."""
+        """Wait until nothing is in flight; nothing else begins that waits to be alone."""
+        self._alone.clear()
         while self._running:
             self._drained = anyio.Event()
             await self._drained.wait()
@@ -108,7 +116,7 @@ class Workers:
     async def _work_in(self, scope: anyio.CancelScope) -> None:
         turns = 0
         while not scope.cancel_called:
-            delivery = self.scheduler.take()
+            delivery = self._take()
             if delivery is None:
                 turns = 0
                 woken = anyio.Event()
@@ -141,6 +149,19 @@ class Workers:
         )
         return resolution.published
 
+    def _take(self) -> Delivery | None:
+        """Take a delivery that may run now: any, or, once nothing is in flight, one that killed a relay, alone."""
+        if not self._alone and not self._one_is_alone:
+            delivery = self.scheduler.take()
+            if delivery is None or not delivery.crash_count:
+                return delivery
+            log.warning("event.suspected", event_id=delivery.event.id, crash_count=delivery.crash_count)
+            self._alone.append(delivery)
+        if self._one_is_alone or self._running:
+            return None
+        self._one_is_alone = True
+        return self._alone.popleft()
+
     async def _watch(self) -> None:
         """End the handlers that take too long."""
         while True:
@@ -162,6 +183,10 @@ class Workers:
             return Dead(
                 f"no handler for events of type {delivery.event.type!r}: expected one of {known}", "unknown_type"
             )
+        if delivery.crash_count >= self.crashes_max:
+            sentence = f"{delivery.crash_count} relays died while they handled it"
+            # What may be live is not given up blindly: a person looks.
+            return Unknown(sentence, None) if delivery.has_open_intent else Dead(sentence, "crashed_relay")
         return admit(delivery, now=time.monotonic(), database_now=database_now, holds=self.holds)
 
     async def _handle(self, delivery: Delivery, scope: anyio.CancelScope) -> Outcome:
@@ -185,6 +210,8 @@ class Workers:
         event = delivery.event
         ledger = Ledger(event, self.write_step, delivery.steps, delivery.attempts, delivery.deferrals)
         try:
+            if delivery.suspect:
+                await self.record_dispatch(event)
             outcome: object = await self.handlers[event.type](event, ledger)  # others write handlers, not all typed
         except LeaseLost:
             raise
@@ -210,7 +237,14 @@ class Workers:
 
     def _conclude(self, delivery: Delivery, outcome: Outcome | Park) -> None:
         self.scheduler.finished(delivery)
-        if isinstance(outcome, Defer) and outcome.error is None and outcome.delay_seconds < self.short_deferral_seconds:
+        if delivery.crash_count:
+            self._one_is_alone = False
+        if (
+            isinstance(outcome, Defer)
+            and outcome.error is None
+            and outcome.delay_seconds < self.short_deferral_seconds
+            and not delivery.suspect  # what it is cleared of must be durable
+        ):
             delivery.deferrals += 1
             label = self.metrics.type_label(delivery.event.type)
             self.metrics.deferrals.labels(label, outcome.reason.value).inc()

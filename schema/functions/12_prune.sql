@@ -36,6 +36,7 @@ begin
   delete from outbox.steps as s where s.event_id = any (event_ids);
   delete from outbox.cancellations as c where c.event_id = any (event_ids);
   delete from outbox.resolutions as d where d.event_id = any (event_ids);
+  delete from outbox.dispatches as d where d.event_id = any (event_ids);
   delete from outbox.replayed_events as m where m.event_id = any (event_ids);
   delete from outbox.receipts as r where r.event_id = any (event_ids);
   delete from outbox.events as e where e.id = any (event_ids);
