@@ -70,9 +70,10 @@ The control API: JSON both ways, no token, errors as `{"error": "one sentence"}`
     GET, PATCH, PUT /_sandbox/settings        the fields of `settings.Switches`; a change names only its own
     POST  /_sandbox/faults                    the fields of `faults.FaultSpec`; the answer has "id"
           endpoint, account?, media? (part of the media's URL, of a link, of a text), skip=0, times=1 (null: always),
-          action: error | apply_then_error | apply_then_drop | drop | delay | pause_before | pause_after,
+          action: error | apply_then_error | apply_then_drop | drop | delay | pause_before | pause_after |
+                  fail_media (it is taken, and fails later with `subcode`: create_container, upload_*),
           status?, code?, subcode?, message?, type?, is_transient?, body?, delay_seconds=0, usage?, app_usage?
-    GET   /_sandbox/faults                    {"faults": [...]}, each with "hits" and "held"
+    GET   /_sandbox/faults                    {"faults": [...]}, each with "hits" and "held"; "random": how many of each
     GET, DELETE /_sandbox/faults/{id};  DELETE /_sandbox/faults
     GET   /_sandbox/faults/{id}/hit?timeout=30&hits=1    waits; {"hit": true | false, ...}
     POST  /_sandbox/faults/{id}/resume {drop=false, apply=true}    {"resumed": n}: the calls held now
@@ -87,4 +88,8 @@ The control API: JSON both ways, no token, errors as `{"error": "one sentence"}`
 A known error needs only `code` (and `subcode`) in a fault: its words, status and type are filled in. With
 neither `code` nor `body` a fault answers HTTP 500 code 2. `delay` waits before the change, which is then made
 even if the client has gone; `delay` of 0 seconds with `usage` only changes the usage header.
+
+Random faults are the setting `chances` (`chances.Chances`): a seed, and for each mishap its probability. The same
+seed gives the same endpoint's n-th call the same mishap: refused, limited, dropped, denied, lost, delayed, garbled,
+unready, unreadable, unreached, spoiled. Scripted faults come first. `reset` begins them anew.
 """

@@ -1,15 +1,15 @@
-"""What a request asks for: a closed set of endpoints, and the object that the call is about."""
+"""What a request asks for: which endpoint, and the object that the call is about."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final
 
 from aiohttp import web
 
 from publisher.sandbox import answers, instagram, page_photos, page_videos
 from publisher.sandbox.captions import is_true
+from publisher.sandbox.endpoints import Endpoint
 from publisher.sandbox.hosts import Site
 from publisher.sandbox.objects import (
     Account,
@@ -29,46 +29,6 @@ from publisher.sandbox.parameters import Parameters
 from publisher.sandbox.world import World
 
 
-class Endpoint(StrEnum):
-    """Every call that the sandbox answers with something else than an error."""
-
-    CREATE_CONTAINER = "create_container"
-    UPLOAD_CONTAINER = "upload_container"
-    CONTAINER_STATUS = "container_status"
-    PUBLISH_CONTAINER = "publish_container"
-    PUBLISHING_LIMIT = "publishing_limit"
-    LIST_STORIES = "list_stories"
-    LIST_MEDIA = "list_media"
-    READ_MEDIA = "read_media"
-    LIST_CHILDREN = "list_children"
-    UPLOAD_PHOTO = "upload_photo"
-    PUBLISH_PHOTO = "publish_photo"
-    PUBLISH_PHOTO_STORY = "publish_photo_story"
-    CREATE_POST = "create_post"
-    LIST_FEED = "list_feed"
-    LIST_PUBLISHED_POSTS = "list_published_posts"
-    START_VIDEO_STORY = "start_video_story"
-    FINISH_VIDEO_STORY = "finish_video_story"
-    START_REEL = "start_reel"
-    FINISH_REEL = "finish_reel"
-    LIST_REELS = "list_reels"
-    CREATE_VIDEO = "create_video"
-    START_VIDEO = "start_video"
-    TRANSFER_VIDEO = "transfer_video"
-    FINISH_VIDEO = "finish_video"
-    UPLOAD_VIDEO = "upload_video"
-    VIDEO_STATUS = "video_status"
-    READ_PHOTO = "read_photo"
-    READ_POST = "read_post"
-    READ_ACCOUNT = "read_account"
-    READ_USER = "read_user"
-    DELETE_OBJECT = "delete_object"
-    DEBUG_TOKEN = "debug_token"  # noqa: S105  # the name of an endpoint
-    LIST_ACCOUNTS = "list_accounts"
-    EXCHANGE_TOKEN = "exchange_token"  # noqa: S105  # the name of an endpoint
-    REFRESH_TOKEN = "refresh_token"  # noqa: S105  # the name of an endpoint
-
-
 @dataclass(slots=True)
 class Call:
     """A call whose token is good and whose object exists and belongs to the token.
@@ -86,6 +46,8 @@ class Call:
     node: Node | None
     token: Token | None = None
     subjects: tuple[str, ...] = ()
+    failing_subcode: int | None = None
+    """Set by a fault: the media of this call is taken, and fails later with this number."""
 
     @property
     def values(self) -> dict[str, str]:

@@ -16,7 +16,8 @@ from pydantic import BaseModel, ValidationError
 from publisher.sandbox.answers import encode
 from publisher.sandbox.clock import Clock
 from publisher.sandbox.errors import SandboxError
-from publisher.sandbox.faults import Decision, Fault, Faults, FaultSpec
+from publisher.sandbox.fault_spec import FaultSpec
+from publisher.sandbox.faults import Decision, Fault, Faults
 from publisher.sandbox.journal import Journal
 from publisher.sandbox.objects import Account
 from publisher.sandbox.orders import AccountChange, ClockOrder, NewAccount, NewUser, ResetOrder, ResumeOrder
@@ -169,7 +170,8 @@ class Control:
         return settings_report(switches)
 
     async def _list_faults(self, _: web.BaseRequest) -> Any:
-        return {"faults": [fault.describe() for fault in self._faults.by_id.values()]}
+        shown = [fault.describe() for fault in self._faults.by_id.values()]
+        return {"faults": shown, "random": dict(self._faults.mishap_counts)}
 
     async def _add_fault(self, request: web.BaseRequest) -> Any:
         spec = await _read(request, FaultSpec)

@@ -1,4 +1,4 @@
-"""Scripted faults: which call they hit, how often, and who is held by them.
+"""Faults, scripted or drawn at random: which call they hit, how often, and who is held by them.
 
 A fault is claimed when a call matches it, and hit when it has shown: for `apply_then_*` and `pause_after`
 that is after the change. A call that is refused on its own account (say 9007, not ready) changes nothing,
@@ -8,56 +8,21 @@ so it gives such a fault back to the next call.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import anyio
-from pydantic import BaseModel, ConfigDict, Field
 
-from publisher.sandbox.calls import Call, Endpoint
+from publisher.sandbox.calls import Call
+from publisher.sandbox.chances import Chances
+from publisher.sandbox.endpoints import Endpoint
+from publisher.sandbox.fault_spec import FaultSpec
+from publisher.sandbox.mishaps import fault_for
 
-Action = Literal["error", "apply_then_error", "apply_then_drop", "drop", "delay", "pause_before", "pause_after"]
 # How soon a held call notices that its client has gone.
 _LOOK_SECONDS = 0.02
-
-
-class UsageFigures(BaseModel):
-    """What to put in the usage headers: whole percentages, and minutes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    call_count: int | None = Field(default=None, ge=0)
-    total_cputime: int | None = Field(default=None, ge=0)
-    total_time: int | None = Field(default=None, ge=0)
-    estimated_time_to_regain_access: int | None = Field(default=None, ge=0)
-
-    def figures(self) -> dict[str, int]:
-        """Return the ones that are given."""
-        return self.model_dump(exclude_none=True)
-
-
-class FaultSpec(BaseModel):
-    """A fault as it is scripted."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    endpoint: Endpoint
-    account: str | None = Field(default=None, description="Only calls of this account.")
-    media: str | None = Field(default=None, description="Only calls about media, a link or a text that contains this.")
-    skip: int = Field(default=0, ge=0, description="How many matching calls pass first.")
-    times: int | None = Field(default=1, ge=1, description="How many calls it hits; null: every one.")
-    action: Action = "error"
-    status: int | None = Field(default=None, ge=200, le=599)
-    code: int | None = None
-    subcode: int | None = None
-    message: str | None = None
-    type: str | None = None
-    is_transient: bool | None = None
-    body: str | None = Field(default=None, description="Answer this text instead of JSON.")
-    delay_seconds: float = Field(default=0, ge=0, le=600, description="Real seconds, whatever the clock says.")
-    usage: UsageFigures | None = Field(default=None, description="For X-Business-Use-Case-Usage.")
-    app_usage: UsageFigures | None = Field(default=None, description="For X-App-Usage.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,10 +120,23 @@ class Fault:
 
 
 class Faults:
-    """The faults that are scripted, in the order of their scripting: the first that matches is it."""
+    """The faults that are scripted, in the order of their scripting: the first that matches is it.
+
+    A call that none hits may meet a random one.
+    """
 
     def __init__(self) -> None:
         self.by_id: dict[str, Fault] = {}
+        self.mishap_counts: Counter[str] = Counter()
+        self._chances: Chances | None = None
+        self._numbers: Counter[Endpoint] = Counter()
+
+    def use(self, chances: Chances | None) -> None:
+        """Draw random faults by these chances from now on; other chances begin at their first draw."""
+        if chances != self._chances:
+            self._numbers.clear()
+            self.mishap_counts.clear()
+        self._chances = chances
 
     def add(self, fault_id: str, spec: FaultSpec) -> Fault:
         """Script a fault."""
@@ -167,7 +145,8 @@ class Faults:
 
     def claim(self, call: Call) -> Fault | None:
         """Return the fault that hits a call, if one does."""
-        return next((fault for fault in self.by_id.values() if fault.claims(call)), None)
+        scripted = next((fault for fault in self.by_id.values() if fault.claims(call)), None)
+        return scripted or self._draw(call)
 
     def remove(self, fault: Fault, decision: Decision) -> None:
         """Forget a fault; the calls that it holds go on."""
@@ -175,6 +154,19 @@ class Faults:
         fault.resume(decision)
 
     def clear(self, decision: Decision) -> None:
-        """Forget every fault."""
+        """Forget every fault, and begin the random ones anew."""
         for fault in list(self.by_id.values()):
             self.remove(fault, decision)
+        self._numbers.clear()
+        self.mishap_counts.clear()
+
+    def _draw(self, call: Call) -> Fault | None:
+        if self._chances is None:
+            return None
+        self._numbers[call.endpoint] += 1
+        mishap, choice = self._chances.draw(call.endpoint, self._numbers[call.endpoint])
+        if mishap is None:
+            return None
+        self.mishap_counts[mishap] += 1
+        spec = fault_for(mishap, call.endpoint, choice, self._chances.delay_seconds)
+        return Fault(f"random-{mishap}", spec)

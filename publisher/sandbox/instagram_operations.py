@@ -6,10 +6,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from publisher.sandbox import container_status, containers, instagram, instagram_media, listing
-from publisher.sandbox.calls import Call, Endpoint
+from publisher.sandbox.calls import Call
 from publisher.sandbox.checks import GOOD, Checks
 from publisher.sandbox.clock import Clock
 from publisher.sandbox.containers import ContainerOrder
+from publisher.sandbox.endpoints import Endpoint
 from publisher.sandbox.hosts import INSTAGRAM_UPLOAD
 from publisher.sandbox.objects import Container, Medium, Placement, Post, Verdict
 from publisher.sandbox.shared_operations import account_of, listed
@@ -50,6 +51,7 @@ class InstagramOperations:
             is_jpeg=verdict.is_jpeg,
             now=self._clock.now(),
         )
+        container.subcode = call.failing_subcode
         if is_fetched_later:
             self._checks.start(self._check_video(container))
         if order.awaits_upload:

@@ -11,7 +11,8 @@ import anyio
 from publisher.sandbox import answers
 from publisher.sandbox.answers import GraphError
 from publisher.sandbox.calls import Call
-from publisher.sandbox.faults import Fault, FaultSpec
+from publisher.sandbox.fault_spec import FaultSpec
+from publisher.sandbox.faults import Fault
 from publisher.sandbox.settings import Switches
 
 Operation = Callable[[], Awaitable[dict[str, Any]]]
@@ -33,6 +34,8 @@ class Dropped:
 Outcome = dict[str, Any] | GraphError | RawAnswer | Dropped
 
 
+# "Unknown upload error" (Meta: Instagram error codes).
+FAILED_MEDIA: Final = 2207053
 GIVEN_BACK_WHEN_REFUSED: Final = frozenset({"apply_then_error", "apply_then_drop", "pause_after"})
 
 
@@ -61,6 +64,11 @@ async def interfere(
             fault.hit()
             await anyio.sleep(spec.delay_seconds)
             return await operation()
+        case "fail_media":
+            call.failing_subcode = spec.subcode or FAILED_MEDIA
+            body = await operation()
+            fault.hit()
+            return body
         case "pause_before":
             decision = await fault.hold(is_gone)
             if decision.apply:

@@ -6,9 +6,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from publisher.sandbox import login, tokens
-from publisher.sandbox.calls import Call, Endpoint
+from publisher.sandbox.calls import Call
 from publisher.sandbox.checks import Checks
 from publisher.sandbox.clock import Clock
+from publisher.sandbox.endpoints import Endpoint
 from publisher.sandbox.instagram_operations import InstagramOperations
 from publisher.sandbox.objects import User
 from publisher.sandbox.page_operations import PageOperations

@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from publisher.sandbox.faults import UsageFigures
+from publisher.sandbox.fault_spec import UsageFigures
 from publisher.sandbox.objects import Platform, TokenState
 
 

@@ -7,9 +7,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from publisher.sandbox import answers, listing, page_fields, page_photos, page_posts, page_videos
-from publisher.sandbox.calls import Call, Endpoint
+from publisher.sandbox.calls import Call
 from publisher.sandbox.checks import Checks
 from publisher.sandbox.clock import Clock
+from publisher.sandbox.endpoints import Endpoint
 from publisher.sandbox.hosts import PAGE_UPLOAD
 from publisher.sandbox.objects import Details, Photo, Placement, Post, Video
 from publisher.sandbox.shared_operations import account_of, listed

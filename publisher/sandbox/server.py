@@ -53,7 +53,9 @@ async def serve(settings: SandboxSettings) -> AsyncIterator[Sandbox]:
     def use_switches(changed: Switches) -> None:
         _require_decoders(changed)
         world.switches = changed
+        faults.use(changed.chances)
 
+    faults.use(switches.chances)
     responder = Responder(world, clock, Operations(world, clock, checks, uploads), faults, journal)
     control = Control(
         world=world,

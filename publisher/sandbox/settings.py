@@ -7,6 +7,8 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from publisher.sandbox.chances import Chances
+
 Seconds = Annotated[float, Field(ge=0, le=86_400)]
 
 
@@ -77,6 +79,10 @@ class Switches(BaseModel):
         default=None, ge=0, le=86_400, description="Send Retry-After with those errors; Meta documents none."
     )
     page_usage_header: bool = Field(default=False, description="Send X-Page-Usage with a Page's calls.")
+    chances: Chances | None = Field(
+        default=None,
+        description='Random faults: JSON such as {"seed": 7, "lost": 0.02, "denied": 0.02}; see publisher.sandbox',
+    )
     require_proof: bool = Field(default=False, description="Refuse calls without an appsecret_proof; needs app_secret.")
     app_id: str = Field(default="645699291956344", pattern=r"^[0-9]{5,20}$")
     app_secret: SecretStr | None = Field(

@@ -6,8 +6,9 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 from publisher.sandbox import answers, instagram_media, listing, page_fields
-from publisher.sandbox.calls import Call, Endpoint
+from publisher.sandbox.calls import Call
 from publisher.sandbox.clock import Clock
+from publisher.sandbox.endpoints import Endpoint
 from publisher.sandbox.hosts import VERSION
 from publisher.sandbox.objects import Account, Photo, Platform, Post
 from publisher.sandbox.world import World

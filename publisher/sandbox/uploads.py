@@ -11,9 +11,10 @@ from aiohttp import web
 
 from publisher.sandbox import answers, instagram, page_videos
 from publisher.sandbox.answers import GraphError
-from publisher.sandbox.calls import Call, Endpoint
+from publisher.sandbox.calls import Call
 from publisher.sandbox.checks import GOOD, Checks
 from publisher.sandbox.clock import Clock
+from publisher.sandbox.endpoints import Endpoint
 from publisher.sandbox.hosts import INSTAGRAM_UPLOAD, Site
 from publisher.sandbox.media import temporary_file
 from publisher.sandbox.objects import Container, Token, Verdict, Video
@@ -44,6 +45,7 @@ class Uploads:
         assert isinstance(node, Container | Video)
         if node.uploaded_at is not None:
             raise _upload_error("ProcessingFailedError", "The file has been uploaded already.")
+        node.subcode = call.failing_subcode
         file_url = call.values.get("file_url")
         if file_url:
             self.fetch(node, file_url)

@@ -5,6 +5,7 @@ It sends the token and the untimed proof in the query, and lists as JSON in a fo
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
@@ -54,11 +55,11 @@ async def _run(call: Callable[[], T]) -> T:
 def _publish(user: IGUser, api: FacebookAdsApi, **params: Any) -> str:
     """Create, look until it is finished, publish."""
     container = user.create_media(params=params)
-    for _ in range(600):
-        fields = ["status_code", "status", "video_status"]
-        status = ShadowIGMediaBuilder(container["id"], api=api).api_get(fields=fields)
-        if status["status_code"] != "IN_PROGRESS":
-            break
+    fields = ["status_code", "status", "video_status"]
+    builder = ShadowIGMediaBuilder(container["id"], api=api)
+    deadline = time.monotonic() + 60
+    while (status := builder.api_get(fields=fields))["status_code"] == "IN_PROGRESS":
+        assert time.monotonic() < deadline
     assert status["status_code"] == "FINISHED", status["status"]
     return str(user.create_media_publish(params={"creation_id": container["id"]})["id"])
 
