@@ -5,6 +5,7 @@ application.py       which commands there are
 migrating.py         migrate
 running.py           relay, sandbox, demo, settings
 events.py            emit, events, show
+watching.py          stats, top
 replaying.py         replay, replays
 interventions.py     cancel, release
 resolving.py         unknown list, resolve

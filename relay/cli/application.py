@@ -23,6 +23,7 @@ from relay.cli import (
     replaying,
     resolving,
     running,
+    watching,
 )
 
 
@@ -52,6 +53,8 @@ def build() -> Any:
     app.command("emit")(events.emit)
     app.command("events")(events.events)
     app.command("show")(events.show)
+    app.command("stats")(watching.stats)
+    app.command("top")(watching.top)
     app.command("replay")(replaying.replay)
     app.command("replays")(replaying.replays)
     app.command("cancel")(interventions.cancel)

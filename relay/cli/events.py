@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, assert_never
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from outbox.operations import FoundEvent
 
 COLUMNS = ("id", "state", "reason", "type", "key", "attempts", "emitted", "ended or due", "error")
+
+
+WATCH_SECONDS = 1.0
 
 
 class StateOption(StrEnum):
@@ -82,37 +86,74 @@ def events(
     event_type: Annotated[str | None, typer.Option("--type", help="Its type.")] = None,
     key: Annotated[str | None, typer.Option(help="Its key.")] = None,
     reason: Annotated[str | None, typer.Option(help="Why it waits, or why it is dead.")] = None,
+    error: Annotated[str | None, typer.Option(metavar="TEXT", help="A part of its last error, in any case.")] = None,
     since: Annotated[
         When | None,
         typer.Option(parser=parse_past, metavar="2h|INSTANT", help="Ended, or else emitted, then or later."),
     ] = None,
+    until: Annotated[
+        When | None, typer.Option(parser=parse_past, metavar="2h|INSTANT", help="Ended, or else emitted, before then.")
+    ] = None,
+    older_than: Annotated[
+        When | None, typer.Option(parser=parse_past, metavar="2h|INSTANT", help="Emitted longer ago than this.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many.")] = 50,
     before: Annotated[int | None, typer.Option(min=1, metavar="ID", help="Only events before this one.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Go on: print each event that changes, until Ctrl-C.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """List events, newest first."""
+    """List events, newest first; with --watch the newest last, and each again when it has changed."""
+    if watch and before is not None:
+        raise typer.BadParameter("expected --watch or --before, found both")
     from outbox.event import EventId  # noqa: PLC0415 (help needs none of it)
     from outbox.operations import EventFilter, database_now, find_events  # noqa: PLC0415
     from relay.cli.connection import run_with_database  # noqa: PLC0415
 
-    async def work(connection: AsyncConnection[TupleRow]) -> list[FoundEvent]:
+    async def find(connection: AsyncConnection[TupleRow]) -> list[FoundEvent]:
+        now = await database_now(connection)
         which = EventFilter(
             states=[each.value for each in state or []],
             type=event_type,
             key=key,
             reason=reason,
-            since=resolve(since, await database_now(connection)),
+            error=error,
+            since=resolve(since, now),
+            until=resolve(until, now),
+            emitted_before=resolve(older_than, now),
         )
         return await find_events(connection, which, limit=limit, before=None if before is None else EventId(before))
 
-    found = run_with_database(work)
+    if watch:
+        run_with_database(lambda connection: _watch(connection, find, as_json))
+        return
+    found = run_with_database(find)
+    _print(found, as_json)
+    if len(found) == limit:
+        say(f"there may be more: --before {found[-1].id}")
+
+
+async def _watch(
+    connection: AsyncConnection[TupleRow],
+    find: Callable[[AsyncConnection[TupleRow]], Awaitable[list[FoundEvent]]],
+    as_json: bool,
+) -> None:
+    """Print what is found, oldest first, and each event again when it is found changed."""
+    import anyio  # noqa: PLC0415 (help needs none of it)
+
+    printed: dict[EventId, FoundEvent] = {}
+    while True:
+        found = await find(connection)
+        _print([event for event in reversed(found) if printed.get(event.id) != event], as_json)
+        printed = {event.id: event for event in found}
+        await anyio.sleep(WATCH_SECONDS)
+
+
+def _print(found: Sequence[FoundEvent], as_json: bool) -> None:
     if as_json:
         for event in found:
             print_json(event)
-    else:
+    elif found:
         print_table(COLUMNS, map(_columns, found))
-    if len(found) == limit:
-        say(f"there may be more: --before {found[-1].id}")
 
 
 def show(

@@ -14,7 +14,7 @@ from relay.cli import BAD_USAGE
 from tests.cli.calling import PROGRAM, Outbox, run
 
 COMMANDS = ["migrate", "relay", "sandbox", "demo", "settings", "emit", "events", "show", "replay", "cancel", "release"]
-COMMANDS += ["hold", "holds", "relays", "lanes", "prune", "replays", "operations", "resolve", "doctor"]
+COMMANDS += ["hold", "holds", "relays", "lanes", "prune", "replays", "operations", "resolve", "doctor", "stats", "top"]
 HEAVY = ["aiohttp", "psycopg", "publisher.sandbox.server", "relay.app", "relay.demo", "uvloop"]
 
 
@@ -60,6 +60,8 @@ def test_no_command_is_bad_usage_with_help(unset: Outbox, arguments: list[str]) 
         ("nope", "no such command 'nope'; see outbox --help"),
         ("emit", "missing argument 'TYPE'; see outbox emit --help"),
         ("events --nope", "no such option: --nope"),
+        ("events --watch --before 7", "expected --watch or --before, found both"),
+        ("top", "expected a terminal, found none"),
         ("events --limit 0", "invalid value for '--limit': Input should be greater than or equal to 1"),
         ("events --state ended", "invalid value for '--state'"),
         ("events --since yesterday", "expected a duration such as 2h or an instant such as 2026-07-29T18:00:00Z"),
