@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from outbox.encode import encode
 from outbox.event import Event, EventId, JsonObject, Lane
@@ -18,8 +18,7 @@ Ended = Literal["published", "dead", "cancelled", "expired"]
 """The values of `outbox.receipts.outcome`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(NamedTuple):
     """An event's end. `dispatched_seconds_ago` is None for one that was never dispatched."""
 
     event: Event

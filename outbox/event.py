@@ -5,9 +5,8 @@ Ids are `NewType`s, so that an event id is not taken for a relay's.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NewType, TypeAlias
+from typing import Any, NamedTuple, NewType, TypeAlias
 
 EventId = NewType("EventId", int)
 RelayId = NewType("RelayId", int)
@@ -19,9 +18,8 @@ LANE_COUNT = 64
 """Fixed for ever: lanes are written into every event."""
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One event of the log.
+class Event(NamedTuple):
+    """One event of the log: a row, as it is read.
 
     Attributes:
         id: Its identity. Ids do not commit in order.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from random import Random
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 from outbox.batch import Ended, HoldRow, Receipt, Try, Wait
 from outbox.outcome import Cancelled, Dead, Defer, Expired, Hold, Outcome, Published, Reason, Retry, Unknown
@@ -17,8 +17,7 @@ _RECONCILE_FIRST_SECONDS = 5.0
 """The hold of an unknown outcome outlasts its wait: nothing else of the key may be dispatched before the reconcile."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rows:
+class Rows(NamedTuple):
     """What one outcome writes: a receipt, or a waiting row with what goes beside it.
 
     `replaces_unwritable`: it stands for an outcome that PostgreSQL did not take.
@@ -105,7 +104,7 @@ def decide_unwritable(delivery: Delivery, rows: Rows, error: str) -> Rows:
     sentence = f"what the handler returned can't be kept: {error}"
     receipt = rows.receipt
     if receipt is not None and receipt.outcome != "dead":  # it has ended so, whatever there was to tell of it
-        return Rows(replace(receipt, result=None, error=sentence), replaces_unwritable=True)
+        return Rows(receipt._replace(result=None, error=sentence), replaces_unwritable=True)
     if delivery.has_open_intent or (rows.wait is not None and rows.wait.reason is Reason.UNKNOWN):
         return Rows(wait=_wait(delivery, Reason.UNKNOWN, math.inf, sentence), replaces_unwritable=True)
     return Rows(_receipt(delivery, "dead", "invalid_outcome", None, sentence), replaces_unwritable=True)

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections import Counter as Tally
 from collections.abc import Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from outbox.outcome import Reason
+from relay.histogram import DelayHistogram
 
 _DELAY_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
 
@@ -66,17 +67,17 @@ class RelayMetrics:
             registry=registry,
         )
         self.in_flight = Gauge("outbox_in_flight_events", "Events that a handler works on.", registry=registry)
-        self.dispatch_delay = Histogram(
+        self.dispatch_delay = DelayHistogram(
             "outbox_dispatch_delay_seconds",
             "From emit (or publish_at, if later) to the handler's first call.",
-            registry=registry,
-            buckets=_DELAY_BUCKETS,
+            _DELAY_BUCKETS,
+            registry,
         )
-        self.settle_delay = Histogram(
+        self.settle_delay = DelayHistogram(
             "outbox_settle_delay_seconds",
             "From the handler's last call to the receipt's commit.",
-            registry=registry,
-            buckets=_DELAY_BUCKETS,
+            _DELAY_BUCKETS,
+            registry,
         )
         self.listener_connected = Gauge(
             "outbox_listener_connected", "1 while LISTEN is connected: the doorbell is heard.", registry=registry

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from uuid import uuid4
 
 import pytest
@@ -114,7 +113,7 @@ async def test_the_relay_role_may_do_all_that_publishing_needs(stage: Stage) -> 
 
 async def test_a_payload_without_a_variant_is_dead(stage: Stage) -> None:
     """One sentence says what was expected, without the value."""
-    event = dataclasses.replace(await stage.approve("instagram image"), payload={"variant_id": "story one"})
+    event = (await stage.approve("instagram image"))._replace(payload={"variant_id": "story one"})
     end = await stage.dispatch(event)
     assert isinstance(end, Dead)
     assert end.reason == "invalid_payload"
@@ -124,7 +123,7 @@ async def test_a_payload_without_a_variant_is_dead(stage: Stage) -> None:
 
 async def test_an_unknown_variant_is_missing(stage: Stage) -> None:
     """An id that never existed is waited for like one that is not visible yet."""
-    event = dataclasses.replace(await stage.approve("instagram image"), payload={"variant_id": str(uuid4())})
+    event = (await stage.approve("instagram image"))._replace(payload={"variant_id": str(uuid4())})
     outcome = await stage.dispatch(event)
     assert isinstance(outcome, Defer)
     assert outcome.reason is Reason.MISSING
@@ -142,7 +141,7 @@ async def test_a_variant_that_is_a_draft_again_is_dead(stage: Stage) -> None:
 
 async def test_an_event_under_another_key_is_dead(stage: Stage) -> None:
     """One publish in flight an account is what makes reconciling sound: the key has to be the account's."""
-    event = dataclasses.replace(await stage.approve("instagram image"), key="instagram:1")
+    event = (await stage.approve("instagram image"))._replace(key="instagram:1")
     end = await stage.dispatch(event)
     assert isinstance(end, Dead)
     assert end.reason == "wrong_key"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import count
 from typing import Any
@@ -22,5 +21,5 @@ def delivery(
     key: str | None = None, sequence: str | None = None, *, steps: list[Step] | None = None, **changes: Any
 ) -> Delivery:
     """A delivery of an event with an id above all earlier ones; `changes` are the event's."""
-    event = replace(_EVENT, id=EventId(next(_NUMBERS)), key=key, sequence=sequence, **changes)
+    event = _EVENT._replace(id=EventId(next(_NUMBERS)), key=key, sequence=sequence, **changes)
     return Delivery(event, steps=steps or [])
