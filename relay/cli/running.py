@@ -5,10 +5,11 @@ from __future__ import annotations
 import signal
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
 
 import typer
 
-from relay.cli.printing import JsonFlag, print_json, print_table, say
+from relay.cli.printing import HIDDEN, JsonFlag, print_json, print_table, say
 
 if TYPE_CHECKING:
     from publisher.sandbox.settings import SandboxSettings
@@ -67,25 +68,45 @@ def demo(
 
 
 def settings(as_json: JsonFlag = False) -> None:
-    """List the relay's settings as the environment has them, secrets struck out."""
-    from relay.settings import RelaySettings  # noqa: PLC0415 (help needs none of it)
+    """List the settings that a relay would take: the values in effect and where they come from, secrets struck out."""
+    from outbox.settings import allowed, is_secret, source, variable  # noqa: PLC0415 (help needs none of it)
+    from publisher.settings import PublisherSettings  # noqa: PLC0415
+    from relay.settings import RelaySettings  # noqa: PLC0415
     from schema.server import describe  # noqa: PLC0415
 
-    loaded = RelaySettings.load()
-    shown = {
-        f"OUTBOX_{name.upper()}": (
-            describe(loaded.dsn.get_secret_value()) if name == "dsn" else getattr(loaded, name),
-            name in loaded.model_fields_set,
-            field.description or "",
-        )
-        for name, field in RelaySettings.model_fields.items()
-    }
+    rows: list[tuple[str, object, str, str | None, str]] = []
+    for loaded in (RelaySettings.load(), PublisherSettings.load()):
+        kind = type(loaded)
+        for field, info in kind.model_fields.items():
+            value = getattr(loaded, field)
+            if field == "dsn":
+                value = describe(value.get_secret_value())
+            elif is_secret(kind, field):
+                value = None if value is None else HIDDEN
+            name = variable(kind, field)
+            rows.append((name, _plain(value), source(kind, field), allowed(info), info.description or ""))
     if as_json:
-        for name, (value, is_set, description) in shown.items():
-            print_json({"name": name, "value": value, "is_set": is_set, "description": description})
+        for name, value, origin, values, description in rows:
+            is_set = origin != "default"
+            said = {"name": name, "value": value, "is_set": is_set, "source": origin, "allowed": values}
+            # Not struck out by their names: what is secret is hidden above, and PUBLISHER_TOKEN_KEYS_FILE is a path.
+            print_json({**said, "description": description})
         return
-    rows = [(name, value, is_set, description) for name, (value, is_set, description) in shown.items()]
-    print_table(["name", "value", "set", "what it is"], rows)
+    print_table(["name", "value", "source", "allowed", "what it is"], rows)
+
+
+def _plain(value: object) -> object:
+    """A value as the environment would have it."""
+    match value:
+        case str() if "://" in value:
+            address = urlsplit(value)  # an address as a whole would be struck out: media are addresses too
+            return f"{address.netloc}, by {address.scheme}"
+        case None | bool() | int() | float() | str():
+            return value
+        case tuple():
+            return list(value)
+        case _:
+            return str(value)
 
 
 async def _serve_sandbox(settings: SandboxSettings, as_json: bool) -> None:

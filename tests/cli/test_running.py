@@ -11,6 +11,7 @@ import sys
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 
 import anyio
 import anyio.from_thread
@@ -22,6 +23,7 @@ from outbox.event import Event
 from outbox.handler import Handler, Runtime
 from outbox.ledger import Ledger
 from outbox.outcome import Dead, Outcome, Published, Retry
+from publisher.settings import PublisherSettings
 from publisher.tokens import generate_key
 from relay import app
 from relay.settings import RelaySettings
@@ -189,12 +191,14 @@ def test_settings_are_listed_without_the_password(unset: Outbox) -> None:
         "name": "OUTBOX_CONCURRENCY",
         "value": 3,
         "is_set": True,
+        "source": "environment",
+        "allowed": "1 to 1000",
         "description": "handlers that run at once",
     }
     assert objects["OUTBOX_DSN"]["value"] == "h, database db, role u"
     assert objects["OUTBOX_SLICE_COUNT"]["is_set"] is False
     lines = unset("settings").lines
-    assert len(lines) == len(objects) == len(RelaySettings.model_fields)
+    assert len(lines) == len(objects) == len(RelaySettings.model_fields) + len(PublisherSettings.model_fields)
     assert not [line for line in lines if PASSWORD in line]
 
 
@@ -216,3 +220,27 @@ def test_a_program_on_its_own_tells_one_sentence() -> None:
     assert answer.status == 1
     assert "127.0.0.1:1, database db" in answer.sentence()
     assert PASSWORD not in answer.err
+
+
+def test_settings_tell_where_they_come_from(unset: Outbox, tmp_path: Path) -> None:
+    """Of relay and publisher; a secret from a file is as secret as one from the environment."""
+    path = tmp_path / "secret"
+    path.write_text(PASSWORD)
+    unset.set(
+        OUTBOX_DSN="postgresql://u@h/db",
+        OUTBOX_LEASE_SECONDS="30",
+        PUBLISHER_APP_SECRET_FILE=str(path),
+        PUBLISHER_GRAPH_URL="http://127.0.0.1:8026",
+    )
+    answer = unset("settings", "--json")
+    assert PASSWORD not in answer.out
+    objects = {each["name"]: each for each in answer.objects}
+    assert (objects["OUTBOX_LEASE_SECONDS"]["source"], objects["OUTBOX_LEASE_SECONDS"]["allowed"]) == (
+        "environment",
+        "1 to 300",
+    )
+    assert objects["OUTBOX_POLL_SECONDS"]["source"] == "default"
+    assert objects["PUBLISHER_APP_SECRET"]["source"] == f"file {path}"
+    assert objects["PUBLISHER_APP_SECRET"]["value"] == "[redacted]"
+    assert objects["PUBLISHER_GRAPH_URL"]["value"] == "127.0.0.1:8026, by http"
+    assert objects["VARIANT_RETRY_DELAY_SECONDS"]["value"] == 45

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
-from outbox.settings import SettingsError
+from outbox.settings import SettingsError, source
 from relay.settings import DatabaseSettings, RelaySettings
 
 SECRET = "postgresql://relay:sesame@db.example/app"
@@ -90,3 +91,52 @@ def test_the_dsn_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     """Printing settings prints no password."""
     monkeypatch.setenv("OUTBOX_DSN", SECRET)
     assert "sesame" not in repr(RelaySettings.load())
+
+
+def test_a_secret_may_come_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without the line's end; the source is told, not the value."""
+    path = tmp_path / "dsn"
+    path.write_text(f"{SECRET}\n")
+    monkeypatch.setenv("OUTBOX_DSN_FILE", str(path))
+    for settings in (DatabaseSettings.load(), RelaySettings.load()):
+        assert settings.dsn.get_secret_value() == SECRET
+    assert source(RelaySettings, "dsn") == f"file {path}"
+    assert source(RelaySettings, "lease_seconds") == "default"
+    monkeypatch.setenv("OUTBOX_LEASE_SECONDS", "5")
+    assert source(RelaySettings, "lease_seconds") == "environment"
+
+
+def test_a_secret_has_one_source(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Two are a mistake, and a file that can't be read is one; a setting that is no secret has no file."""
+    path = tmp_path / "dsn"
+    monkeypatch.setenv("OUTBOX_DSN_FILE", str(path))
+    with pytest.raises(SettingsError, match=r"^OUTBOX_DSN_FILE: expected a file with the value at .*: No such file"):
+        RelaySettings.load()
+    path.write_bytes(b"\xff")
+    with pytest.raises(SettingsError, match="it is not UTF-8"):
+        RelaySettings.load()
+    monkeypatch.setenv("OUTBOX_DSN", SECRET)
+    with pytest.raises(SettingsError, match=r"^expected OUTBOX_DSN or OUTBOX_DSN_FILE, found both"):
+        RelaySettings.load()
+    monkeypatch.delenv("OUTBOX_DSN_FILE")
+    monkeypatch.setenv("OUTBOX_LOG_LEVEL_FILE", str(path))
+    with pytest.raises(SettingsError, match=r"^OUTBOX_LOG_LEVEL_FILE is not a setting"):
+        RelaySettings.load()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "values"),
+    [
+        ("OUTBOX_LEASE_SECONDS", "soon", "1 to 300"),
+        ("OUTBOX_LEASE_SECONDS", "0", "1 to 300"),
+        ("OUTBOX_HANDLER_SECONDS", "0", "more than 0 to 3600"),
+        ("OUTBOX_IN_HAND_MAX", "0", "1 at least"),
+        ("OUTBOX_LOG_FORMAT", "xml", "auto, json, console"),
+    ],
+)
+def test_a_refusal_says_what_is_allowed(monkeypatch: pytest.MonkeyPatch, name: str, value: str, values: str) -> None:
+    """Beside the name."""
+    monkeypatch.setenv("OUTBOX_DSN", SECRET)
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=rf"^{name}: .*; allowed: {values}$"):
+        RelaySettings.load()
