@@ -17,6 +17,7 @@ auditing.py          operations: who changed what, and why
 consent.py           --reason, --dry-run, and a question before many events are touched
 recovering.py        recover
 accounts.py          accounts add, list, generate-key
+completing.py        completion
 benchmarks.py        bench drain, latency, emit, horizon
 arguments.py         from texts to instants, payloads and headers
 connection.py        a connection for one command, to a database that will do

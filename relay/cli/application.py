@@ -7,11 +7,13 @@ from importlib.metadata import version
 from typing import Annotated, Any
 
 import typer
+from typer.completion import completion_init  # type: ignore[attr-defined]  # its documented module names no exports
 
 from relay.cli import (
     accounts,
     auditing,
     benchmarks,
+    completing,
     diagnosing,
     events,
     holding,
@@ -41,7 +43,7 @@ def build() -> Any:
         name="outbox",
         help="The outbox for APIs that can't take it back.",
         no_args_is_help=True,
-        add_completion=False,
+        add_completion=False,  # `outbox completion` prints the scripts, and touches nobody's start-up files
         context_settings={"help_option_names": ["--help", "-h"]},
     )
     app.callback()(_begin)
@@ -67,6 +69,7 @@ def build() -> Any:
     app.command("doctor")(diagnosing.doctor)
     app.command("prune")(pruning.prune)
     app.command("operations")(auditing.operations)
+    app.command("completion")(completing.completion)
     app.command("recover")(recovering.recover)
     group = typer.Typer(name="unknown", help="What may be live, and nobody knows.", no_args_is_help=True)
     group.command("list")(resolving.list_unknown)
@@ -84,6 +87,7 @@ def build() -> Any:
     group.command("emit")(benchmarks.emit)
     group.command("horizon")(benchmarks.horizon)
     app.add_typer(group)
+    completion_init()
     return typer.main.get_command(app)
 
 

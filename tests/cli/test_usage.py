@@ -14,7 +14,20 @@ from relay.cli import BAD_USAGE
 from tests.cli.calling import PROGRAM, Outbox, run
 
 COMMANDS = ["migrate", "relay", "sandbox", "demo", "settings", "emit", "events", "show", "replay", "cancel", "release"]
-COMMANDS += ["hold", "holds", "relays", "lanes", "prune", "replays", "operations", "resolve", "doctor", "stats", "top"]
+COMMANDS += [
+    "hold",
+    "holds",
+    "relays",
+    "lanes",
+    "prune",
+    "replays",
+    "operations",
+    "resolve",
+    "doctor",
+    "stats",
+    "top",
+    "completion",
+]
 HEAVY = ["aiohttp", "psycopg", "publisher.sandbox.server", "relay.app", "relay.demo", "uvloop"]
 
 
