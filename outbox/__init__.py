@@ -6,8 +6,13 @@ log.py                  the relay's side of the log: windows, cursors
 batch.py settle.py      the relay's side of outcomes: every durable write, fenced
 ledger.py               a handler's side of its steps: intents before irreversible calls
 handler.py              what delivers events of one type
-operations.py           a person's side: find, replay, cancel, release
+operations.py           a person's side: find, cancel, release
+replay.py               a person's side: emit ended events once more, one or many, at a rate
+resolution.py           a person's side of unknown outcomes; loaded by the relay
+audit.py                a person's side: who changed what, and why
 life.py                 a person's side: all that ever happened to an event
+statistics.py           a person's side: how it goes, in numbers that cost little
+doctor/                 a person's side: what is wrong, and what to do
 holds.py                a person's side: what pauses, and until when
 ownership.py            a person's side: relays, lanes, and how far each has come
 refusals.py             a person's side: what the SQL functions refuse, as Refused
@@ -16,6 +21,7 @@ prune.py                deletes what ended long ago
 suspects.py             the relay's side of crashes: which events may have killed one
 lease.py waiting.py     the relay's side of time: who owns which lanes, what is due
 cluster.py              whether the log still is in its own cluster, and whole
+trace.py                OpenTelemetry, where the process has it
 database.py             connections, and whether a server will do
 settings.py encode.py   what all packages share: settings from the environment, JSON that PostgreSQL takes
 """

@@ -18,6 +18,7 @@ from psycopg.rows import TupleRow, tuple_row
 from psycopg.types.json import Jsonb
 
 from outbox.event import EventId, JsonObject
+from outbox.trace import current_headers
 
 EMIT: LiteralString = """
 select outbox.emit(
@@ -36,7 +37,8 @@ class Options(TypedDict, total=False):
         dedupe_key: Unique: emitting it again writes nothing and returns the first event's id.
         publish_at: Not dispatched before; timezone-aware.
         expires_at: Ends as expired when nothing irreversible was begun by then; timezone-aware.
-        headers: About the event rather than for its handler.
+        headers: About the event rather than for its handler. Where the process uses OpenTelemetry, the current span's
+            `traceparent` is added.
     """
 
     key: str | None
@@ -79,7 +81,7 @@ def emit(
         "dedupe_key": options.get("dedupe_key"),
         "publish_at": options.get("publish_at"),
         "expires_at": options.get("expires_at"),
-        "headers": Jsonb(options.get("headers") or {}),
+        "headers": Jsonb({**current_headers(), **(options.get("headers") or {})}),
     }
     if isinstance(connection, AsyncConnection):
         return _emit(connection, arguments)

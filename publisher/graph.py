@@ -17,6 +17,7 @@ import aiohttp
 import orjson
 from pydantic import SecretStr
 
+from outbox import trace
 from outbox.event import JsonObject
 from publisher.errors import GraphError, NoAnswer, NotSent
 from publisher.limits import regain_seconds
@@ -63,14 +64,20 @@ class GraphClient:
 
     async def _call(self, endpoint: Endpoint, method: str, url: str, token: SecretStr, **options: Any) -> JsonObject:
         options.setdefault("headers", {"Authorization": f"Bearer {token.get_secret_value()}"})
-        try:
-            with self._metrics.request_seconds.labels(endpoint).time():
-                status, headers, body = await self._exchange(endpoint, method, url, **options)
-            return _answer(endpoint, status, headers, body, token)
-        except (GraphError, NoAnswer) as error:
-            decision = classify(error, irreversible=endpoint in IRREVERSIBLE)
-            self._metrics.errors.labels(decision.reaction).inc()
-            raise
+        with trace.span(f"graph {endpoint}", "client") as span:
+            try:
+                return await self._answer(endpoint, method, url, token, **options)
+            except (GraphError, NoAnswer) as error:
+                decision = classify(error, irreversible=endpoint in IRREVERSIBLE)
+                self._metrics.errors.labels(decision.reaction).inc()
+                if span is not None:
+                    span.set_attribute("outbox.reaction", str(decision.reaction))
+                raise
+
+    async def _answer(self, endpoint: Endpoint, method: str, url: str, token: SecretStr, **options: Any) -> JsonObject:
+        with self._metrics.request_seconds.labels(endpoint).time():
+            status, headers, body = await self._exchange(endpoint, method, url, **options)
+        return _answer(endpoint, status, headers, body, token)
 
     async def _exchange(
         self, endpoint: Endpoint, method: str, url: str, **options: Any
@@ -151,14 +158,14 @@ def _answer(endpoint: Endpoint, status: int, headers: Mapping[str, str], body: b
     error = parsed.get("error")
     if isinstance(error, dict) and isinstance(error.get("code"), int):
         subcode = error.get("error_subcode")
-        trace = error.get("fbtrace_id")
+        fbtrace_id = error.get("fbtrace_id")
         raise GraphError(
             endpoint,
             str(error.get("message", "")).replace(token.get_secret_value(), "<token>"),
             code=error["code"],
             subcode=subcode if isinstance(subcode, int) else None,
             status=status,
-            fbtrace_id=trace if isinstance(trace, str) else None,
+            fbtrace_id=fbtrace_id if isinstance(fbtrace_id, str) else None,
             regain_seconds=regain_seconds(headers),
             is_transient=bool(error["is_transient"]) if "is_transient" in error else None,
         )

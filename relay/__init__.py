@@ -13,6 +13,6 @@ guard.py                                                  whether this is still 
 gauges.py pruner.py                                       what is read and deleted now and then
 incarnation.py                                            all of the above, for as long as one lease lasts
 app.py installation.py                                    the process around incarnations: handlers, HTTP, signals
-metrics.py health.py logs.py settings.py                  what people see and set
+metrics.py health.py logs.py tracing.py settings.py       what people see and set
 cli/ demo/ bench/                                         what people call
 """

@@ -25,6 +25,7 @@ class Delivery:
         resolution: What a person decided about its open intent.
         suspect: A relay that died may have been handling it: its dispatch is recorded before it is made.
         crash_count: How many relays are known to have died while they handled it: it is dispatched alone.
+        traced: The span of its last dispatch and when that ended, where it is traced.
         dispatched_at: When the handler was called last, by `time.monotonic()`; 0 before.
     """
 
@@ -36,6 +37,7 @@ class Delivery:
     cancelled: bool = False
     steps: list[Step] = field(default_factory=list)
     resolution: Resolution | None = None
+    traced: tuple[object, float] | None = None
     dispatched_at: float = 0
     suspect: bool = False
     crash_count: int = 0

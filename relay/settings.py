@@ -33,6 +33,10 @@ class RelaySettings(DatabaseSettings):
         "info", description="the least level that is logged"
     )
 
+    traces: Literal["off", "otlp"] = Field(
+        "off", description="otlp: send OpenTelemetry spans, as the OTEL_* variables say; needs the extra otel"
+    )
+
     concurrency: int = Field(64, ge=1, le=1000, description="handlers that run at once")
     pool_size_max: int = Field(8, ge=1, le=100, description="database connections for handlers")
     in_hand_max: int = Field(10_000, ge=1, description="events read and not settled; reading pauses at it")

@@ -21,6 +21,7 @@ from anyio.abc import TaskStatus
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
+from outbox import trace
 from outbox.batch import Batch, StepRow
 from outbox.errors import DeadlinePassed, EventCancelled, EventResolved, LeaseLost, Unwritable, VerifyOnly
 from outbox.event import Event, EventId, Lane, RelayId
@@ -268,6 +269,11 @@ class Settler:
         for delivery, rows in pending.settled:
             if rows.receipt is not None and delivery.dispatched_at:
                 self.metrics.settle_delay.observe(now - delivery.dispatched_at)
+            if delivery.traced is not None:
+                ended_as = "waits" if rows.receipt is None else rows.receipt.outcome
+                span, concluded_at = delivery.traced
+                attributes = {"outbox.event_id": delivery.event.id, "outbox.outcome": ended_as}
+                trace.settled(span, now - concluded_at, attributes)
             if logged or rows.receipt is None or rows.receipt.outcome != "published":
                 log_settled(delivery, rows, now)
 

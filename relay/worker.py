@@ -21,6 +21,7 @@ import structlog
 from anyio.abc import TaskStatus
 from anyio.lowlevel import checkpoint
 
+from outbox import trace
 from outbox.errors import DeadlinePassed, EventCancelled, EventResolved, LeaseLost
 from outbox.event import Event
 from outbox.handler import Handler
@@ -196,7 +197,7 @@ class Workers:
             self.metrics.dispatch_delay.observe(max(0.0, self.clock.now() - delivery.event.owed_since.timestamp()))
         self._running[delivery] = scope
         try:
-            outcome = await self._call(delivery, scope)
+            outcome = await (self._traced(delivery, scope) if trace.is_on() else self._call(delivery, scope))
         finally:
             del self._running[delivery]
             if not self._running:
@@ -204,6 +205,14 @@ class Workers:
         if not isinstance(outcome, str):
             return outcome
         return Unknown(outcome, self.unknown_seconds) if delivery.has_open_intent else Retry(outcome)
+
+    async def _traced(self, delivery: Delivery, scope: anyio.CancelScope) -> Outcome | str:
+        """Call the handler in a span of the event's trace."""
+        with trace.dispatch(delivery.event) as span:
+            outcome = await self._call(delivery, scope)
+            span.set_attribute("outbox.outcome", "broken off" if isinstance(outcome, str) else type(outcome).__name__)
+        delivery.traced = (span.get_span_context(), time.monotonic())
+        return outcome
 
     async def _call(self, delivery: Delivery, scope: anyio.CancelScope) -> Outcome | str:
         """Call the handler, and return its outcome or what went wrong with it."""

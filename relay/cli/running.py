@@ -28,12 +28,14 @@ def relay() -> None:
     from relay import app, logs  # noqa: PLC0415
     from relay.cli.connection import address  # noqa: PLC0415
     from relay.settings import RelaySettings  # noqa: PLC0415
+    from relay.tracing import open_traces  # noqa: PLC0415
 
     chosen = RelaySettings.load()
     refuse_unknown(PublisherSettings)
     address()
     logs.configure(chosen.log_format, chosen.log_level)
-    anyio.run(app.run, chosen, backend_options={"use_uvloop": find_spec("uvloop") is not None})
+    with open_traces(chosen.traces):
+        anyio.run(app.run, chosen, backend_options={"use_uvloop": find_spec("uvloop") is not None})
 
 
 def sandbox(
