@@ -13,6 +13,7 @@ from publisher.sandbox.answers import GraphError
 from publisher.sandbox.calls import Call
 from publisher.sandbox.fault_spec import FaultSpec
 from publisher.sandbox.faults import Fault
+from publisher.sandbox.known_errors import known_error
 from publisher.sandbox.settings import Switches
 
 Operation = Callable[[], Awaitable[dict[str, Any]]]
@@ -91,7 +92,7 @@ def scripted_answer(spec: FaultSpec, call: Call, switches: Switches) -> Outcome:
 def scripted_error(spec: FaultSpec, call: Call, switches: Switches) -> GraphError:
     """Return a known error's own words, where the script does not replace them."""
     code = 2 if spec.code is None else spec.code
-    known = _known_error(code, spec.subcode, call)
+    known = known_error(code, spec.subcode, call)
     error = known or GraphError(f"(#{code}) Scripted fault", code=code, subcode=spec.subcode)
     if (error.code, error.subcode) == (4, 2207051):
         error.status = switches.http_status_2207051
@@ -122,36 +123,3 @@ async def _apply_then(
     if fault.spec.action == "apply_then_drop":
         return Dropped()
     return scripted_answer(fault.spec, call, switches)
-
-
-def _known_error(code: int, subcode: int | None, call: Call) -> GraphError | None:
-    match code, subcode:
-        case 9, 2207042:
-            return answers.quota_used_up("posts")
-        case 24, 2207008:
-            return answers.container_not_found(call.values.get("creation_id", ""))
-        case 100, 33:
-            return answers.unsupported(call.method, call.node.id if call.node else "")
-        case 9004, 2207052:
-            return answers.media_unreachable(call.subjects[0] if call.subjects else "")
-    known = _KNOWN.get((code, subcode))
-    return None if known is None else known()
-
-
-# Errors that a script can name by (code, subcode) alone, and whose words say nothing about the call.
-_KNOWN: Final[dict[tuple[int, int | None], Callable[[], GraphError]]] = {
-    (-2, 2207003): answers.media_timed_out,
-    (-1, 2207001): answers.instagram_failed,
-    (1, None): answers.unknown_failure,
-    (2, None): answers.service_failed,
-    (4, None): answers.app_limit_reached,
-    (4, 2207051): answers.action_blocked,
-    (32, None): answers.page_limit_reached,
-    (190, None): answers.invalid_token,
-    (324, 2069019): answers.image_file_invalid,
-    (6000, None): answers.upload_incomplete,
-    (9007, 2207027): answers.not_ready,
-    (36000, 2207004): answers.image_too_large,
-    (36001, 2207005): answers.image_format_unsupported,
-    (80001, None): answers.page_calls_limited,
-}

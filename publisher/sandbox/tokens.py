@@ -47,6 +47,17 @@ _STATES: Final[dict[TokenState, tuple[int, str]]] = {
     ),
     "expired": (463, "Error validating access token: Session has expired on {then}. The current time is {now}."),
 }
+# Token errors by their subcode.
+STATE_ERRORS: Final = {
+    458: "Error validating access token: The user has not authorized application.",
+    459: (
+        "Error validating access token: You cannot access the app till you log in to www.facebook.com and follow the "
+        "instructions given."
+    ),
+    467: "Error validating access token: This may be because the user logged out or may be due to a system error.",
+    **{subcode: message for subcode, message in _STATES.values() if "{" not in message},
+    463: "Error validating access token: Session has expired.",
+}
 
 
 def authenticate(

@@ -335,3 +335,27 @@ async def test_a_token_comes_before_a_fault(unchecked: Client, instagram: Owner)
     fault_id = await unchecked.fault("read_account", "error")
     assert (await unchecked.get(f"/{instagram.id}", "EAAwrong")).codes == (400, 190, None)
     assert (await unchecked.control("GET", f"faults/{fault_id}"))["hits"] == 0
+
+
+@pytest.mark.parametrize(
+    ("code", "subcode", "status", "words"),
+    [
+        (10, None, 400, "(#10) Application does not have permission for this action"),
+        (17, None, 400, "(#17) User request limit reached"),
+        (190, 459, 400, "Error validating access token: You cannot access the app till you log in"),
+        (190, 463, 400, "Error validating access token: Session has expired"),
+        (200, None, 403, "(#200) Permissions error"),
+        (506, None, 400, "(#506) Duplicate status message"),
+        (36004, 2207010, 400, "The caption is too long."),
+        (80002, None, 400, "(#80002) There have been too many calls to this Instagram account."),
+        (4711, 12, 400, "(#4711) Scripted fault"),
+    ],
+)
+async def test_known_errors_need_no_words(  # noqa: PLR0917  # a row of a table
+    unchecked: Client, instagram: Owner, code: int, subcode: int | None, status: int, words: str
+) -> None:
+    """Code and subcode are enough; an unknown one says that it was scripted."""
+    await unchecked.fault("read_account", "error", code=code, subcode=subcode)
+    answer = await unchecked.get(f"/{instagram.id}", instagram.token)
+    assert answer.codes == (status, code, subcode)
+    assert answer.error["message"].startswith(words)
