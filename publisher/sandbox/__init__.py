@@ -15,6 +15,8 @@ an optional `/vNN.N`; parameters come from the query, a form, multipart or JSON;
                which    wherever     before    which    or none   instagram_,   in the world
                host     they stand   the path  endpoint           page_, shared_
 
+A browser gets a page at `/` (`front`). State is in memory, or in a file (`state`).
+
 Graph calls, by the names that faults and counts use:
 
     Instagram

@@ -238,14 +238,18 @@ class Control:
     async def _reset(self, request: web.BaseRequest) -> Any:
         """Forget what happened; accounts and settings stay unless they are named."""
         order = await _read(request, ResetOrder)
-        self._faults.clear(Decision(drop=True, apply=False))
-        self._world.reset(accounts=order.accounts)
-        self._uploads.clear()
-        self._journal.clear()
-        self._clock.reset()
+        self.reset(accounts=order.accounts)
         if order.settings:
             self._use_switches(self._first_switches)
         return {"status": "ok", "accounts": len(self._world.accounts)}
+
+    def reset(self, *, accounts: bool) -> None:
+        """Forget what happened and, if asked, the accounts."""
+        self._faults.clear(Decision(drop=True, apply=False))
+        self._world.reset(accounts=accounts)
+        self._uploads.clear()
+        self._journal.clear()
+        self._clock.reset()
 
     def _account(self, account_id: str) -> Account:
         account = self._world.accounts.get(account_id)

@@ -20,9 +20,16 @@ class Ids:
     """Deals out ids, tokens and trace ids."""
 
     def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.dealt_count = 0
         self._random = random.Random(seed)  # repeatable on purpose
         self._offset = self._random.randrange(_NUMBERS)
-        self._dealt_count = 0
+
+    def resume(self, seed: int, dealt_count: int) -> None:
+        """Go on where another run stopped: no id and no token of its comes again."""
+        self._offset = random.Random(seed).randrange(_NUMBERS)
+        self._random = random.Random(f"{seed} {dealt_count}")
+        self.seed, self.dealt_count = seed, dealt_count
 
     def instagram_account(self) -> str:
         """Return the id of a professional account: 17 digits, 17841 first."""
@@ -89,8 +96,8 @@ class Ids:
         return self._random.uniform(shortest, longest)
 
     def _number(self) -> int:
-        self._dealt_count += 1
-        return (self._offset + self._dealt_count * _STRIDE) % _NUMBERS
+        self.dealt_count += 1
+        return (self._offset + self.dealt_count * _STRIDE) % _NUMBERS
 
     def _letters(self, count: int) -> str:
         return base64.urlsafe_b64encode(self._random.randbytes(count)).decode()[:count]

@@ -14,6 +14,7 @@ from publisher.sandbox.endpoints import Endpoint
 from publisher.sandbox.hosts import INSTAGRAM_UPLOAD
 from publisher.sandbox.objects import Container, Medium, Placement, Post, Verdict
 from publisher.sandbox.shared_operations import account_of, listed
+from publisher.sandbox.uploads import Uploads
 from publisher.sandbox.world import World
 
 Answer = dict[str, Any]
@@ -22,10 +23,11 @@ Answer = dict[str, Any]
 class InstagramOperations:
     """One method for each endpoint."""
 
-    def __init__(self, world: World, clock: Clock, checks: Checks) -> None:
+    def __init__(self, world: World, clock: Clock, checks: Checks, uploads: Uploads) -> None:
         self._world = world
         self._clock = clock
         self._checks = checks
+        self._uploads = uploads
         self.by_endpoint: dict[Endpoint, Callable[[Call], Awaitable[Answer]]] = {
             Endpoint.CREATE_CONTAINER: self._create_container,
             Endpoint.CONTAINER_STATUS: self._container_status,
@@ -53,7 +55,7 @@ class InstagramOperations:
         )
         container.subcode = call.failing_subcode
         if is_fetched_later:
-            self._checks.start(self._check_video(container))
+            self._uploads.check(container)
         if order.awaits_upload:
             return {"id": container.id, "uri": call.site.upload_url(INSTAGRAM_UPLOAD, container.id)}
         return {"id": container.id}
@@ -75,11 +77,6 @@ class InstagramOperations:
                 raise instagram.image_error(found.problem, url)
             verdict = found
         return verdict
-
-    async def _check_video(self, container: Container) -> None:
-        assert container.source_url is not None
-        verdict = await self._checks.video(container, container.source_url)
-        instagram.finish_check(container, verdict)
 
     async def _container_status(self, call: Call) -> Answer:
         assert isinstance(call.node, Container)

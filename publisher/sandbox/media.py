@@ -87,6 +87,11 @@ class Inspector:
         self._background.add(task)
         task.add_done_callback(self._ended)
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether work goes on."""
+        return bool(self._background)
+
     async def aclose(self) -> None:
         """End what still runs."""
         for task in self._background:

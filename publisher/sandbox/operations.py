@@ -28,7 +28,7 @@ class Operations:
         self._clock = clock
         self._by_endpoint: dict[Endpoint, Callable[[Call], Awaitable[Answer]]] = {
             **SharedOperations(world, clock).by_endpoint,
-            **InstagramOperations(world, clock, checks).by_endpoint,
+            **InstagramOperations(world, clock, checks, uploads).by_endpoint,
             **PageOperations(world, clock, checks, uploads).by_endpoint,
             Endpoint.UPLOAD_CONTAINER: uploads.receive,
             Endpoint.UPLOAD_VIDEO: uploads.receive,

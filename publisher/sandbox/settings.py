@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
@@ -117,6 +118,9 @@ class SandboxSettings(Switches, BaseSettings):
     host: str = Field(default="127.0.0.1", description="The address to listen on.")
     port: int = Field(default=8026, ge=0, le=65_535, description="The port to listen on; 0 takes a free one.")
     seed: int = Field(default=1, ge=0, description="Ids, tokens and processing times follow from it.")
+    state: Path | None = Field(
+        default=None, description="The file in which accounts and objects outlive a restart; not set: in memory."
+    )
     requests_kept: int = Field(
         default=1_000, ge=0, le=100_000, description="How many calls `GET /_sandbox/requests` remembers."
     )

@@ -55,6 +55,21 @@ class Uploads:
             return {"success": True, "message": "Upload successful."}
         return {"success": True}
 
+    def check(self, container: Container) -> None:
+        """Have the video of a container fetched and checked; it is in progress until then."""
+        self._checks.start(self._check_later(container))
+
+    def resume(self) -> None:
+        """Have fetched what a restart interrupted."""
+        for node in list(self._world.objects.values()):
+            if not isinstance(node, Container | Video) or node.source_url is None:
+                continue
+            if isinstance(node, Container) and not node.awaits_upload:
+                if not node.checked:
+                    self.check(node)
+            elif node.uploaded_at is None and node.problem is None and not node.received_bytes:
+                self.fetch(node, node.source_url)
+
     def fetch(self, node: Container | Video, file_url: str) -> None:
         """Have a file fetched; it is here later, or at once where media is not checked."""
         node.source_url = file_url
@@ -92,6 +107,11 @@ class Uploads:
         for file in self._partial.values():
             file.close()
         self._partial.clear()
+
+    async def _check_later(self, container: Container) -> None:
+        assert container.source_url is not None
+        verdict = await self._checks.video(container, container.source_url) if self._checks.are_on else GOOD
+        instagram.finish_check(container, verdict)
 
     async def _fetch_later(self, node: Container | Video, file_url: str) -> None:
         self._finish(node, await self._checks.video(node, file_url))

@@ -77,9 +77,13 @@ class World:
             quota_total=quota_total,
         )
         account.token.accounts[account.id] = account
-        self.accounts[account_id] = account
-        self._index(account)
+        self.restore(account)
         return account
+
+    def restore(self, account: Account) -> None:
+        """Take an account in."""
+        self.accounts[account.id] = account
+        self._index(account)
 
     def give_token(self, account: Account, token: str, now: float) -> None:
         """Replace an account's token, as a new login does; the old one stops working for it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
 
@@ -43,10 +44,14 @@ def sandbox(
         int | None, typer.Option(min=0, max=65_535, help="Where to listen, 8026 by default; 0 takes a free port.")
     ] = None,
     host: Annotated[str | None, typer.Option(help="The address to listen on, 127.0.0.1 by default.")] = None,
+    state: Annotated[
+        Path | None, typer.Option(help="The file in which it outlives a restart; in memory by default.")
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Run a simulator of Meta's Graph API, until SIGTERM or SIGINT; prints its URL.
 
+    A browser sees there what is live, what was called, and a button to reset.
     Everything else is set by environment variables that begin with SANDBOX_.
     """
     import anyio  # noqa: PLC0415 (help needs none of it)
@@ -54,8 +59,9 @@ def sandbox(
     from outbox.settings import load  # noqa: PLC0415
     from publisher.sandbox.settings import SandboxSettings  # noqa: PLC0415
 
-    given = {name: value for name, value in (("port", port), ("host", host)) if value is not None}
-    anyio.run(_serve_sandbox, load(SandboxSettings, **given), as_json)
+    given = {name: value for name, value in (("port", port), ("host", host), ("state", state)) if value is not None}
+    use_uvloop = find_spec("uvloop") is not None
+    anyio.run(_serve_sandbox, load(SandboxSettings, **given), as_json, backend_options={"use_uvloop": use_uvloop})
 
 
 def demo(

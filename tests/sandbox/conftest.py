@@ -51,11 +51,12 @@ async def page(client: Client) -> Owner:
 
 @dataclass(slots=True)
 class MediaServer:
-    """Real files over real HTTP; `agents` are the user agents that asked."""
+    """Real files over real HTTP; `agents` are the user agents that asked; `slow...` waits while it is slow."""
 
     url: str = ""
     agents: list[str] = field(default_factory=list)
     files: dict[str, bytes] = field(default_factory=dict)
+    is_slow: bool = True
 
     def __getitem__(self, name: str) -> str:
         return f"{self.url}/{name}"
@@ -64,7 +65,7 @@ class MediaServer:
         """Serve a file, or what its name promises."""
         self.agents.append(request.headers.get("User-Agent", ""))
         name = request.path.removeprefix("/")
-        if name.startswith("slow"):
+        if name.startswith("slow") and self.is_slow:
             await anyio.sleep_forever()
         if name.startswith("moved"):
             return web.Response(status=302, headers={"Location": "/story.jpg"})
