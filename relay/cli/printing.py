@@ -21,7 +21,7 @@ JsonFlag: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON: o
 HIDDEN = "[redacted]"
 PERMALINK = "permalink"
 
-_SECRET_NAME = re.compile(r"token|secret|password|proof|authorization|credential", re.IGNORECASE)
+_SECRET_NAME = re.compile(r"token|secret|password|proof|authorization|credential|caption|media_url", re.IGNORECASE)
 _PERMALINK = re.compile(r"https://[A-Za-z0-9.-]+/[A-Za-z0-9/_.-]*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
