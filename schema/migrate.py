@@ -14,6 +14,7 @@ import contextlib
 import random
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Final, LiteralString
 
 import psycopg
@@ -72,11 +73,13 @@ create table if not exists outbox.migrations (
   checksum text not null,
   applied_at timestamptz not null default clock_timestamp()
 );
+alter table outbox.migrations add column if not exists breaks_older boolean not null default false;
 comment on table outbox.migrations is 'The files of schema/migrations/ that this database has seen.';
 comment on column outbox.migrations.version is 'The number that the file''s name begins with.';
 comment on column outbox.migrations.name is 'The file''s name without .sql.';
 comment on column outbox.migrations.checksum is 'SHA-256 of the file: an applied migration is never edited.';
 comment on column outbox.migrations.applied_at is 'When it was applied.';
+comment on column outbox.migrations.breaks_older is 'Whether releases that do not know it must not run any more.';
 
 create table if not exists outbox.migrated_functions (
   name text primary key,
@@ -92,8 +95,16 @@ HAS_BOOKS: Final[LiteralString] = """
 select to_regclass('outbox.migrations') is not null and to_regclass('outbox.migrated_functions') is not null
 """
 SELECT_MIGRATIONS: Final[LiteralString] = "select version, name, checksum from outbox.migrations order by version"
+# By the row's text, for a database that was last migrated before there was the column.
+SELECT_BREAKING: Final[LiteralString] = """
+select m.version from outbox.migrations as m
+where coalesce((to_jsonb(m) ->> 'breaks_older')::boolean, false)
+order by m.version
+"""
 SELECT_FUNCTIONS: Final[LiteralString] = "select name, checksum from outbox.migrated_functions"
-RECORD_MIGRATION: Final = sql.SQL("insert into outbox.migrations (version, name, checksum) values ({}, {}, {});")
+RECORD_MIGRATION: Final = sql.SQL(
+    "insert into outbox.migrations (version, name, checksum, breaks_older) values ({}, {}, {}, {});"
+)
 RECORD_FUNCTION: Final = sql.SQL(
     "insert into outbox.migrated_functions (name, checksum) values ({}, {})\n"
     "on conflict (name) do update set checksum = excluded.checksum, applied_at = excluded.applied_at;"
@@ -157,20 +168,23 @@ def plan(database: Database, scripts: Scripts | None = None) -> Plan:
 
 
 def require_current(database: Database, scripts: Scripts | None = None) -> None:
-    """Refuse a database whose migrations are not exactly the code's, or that lacks a function file of the code.
+    """Refuse a database that the code can't work with: one that lacks a migration or a function file of the code.
 
-    A function file that differs is no reason: while a release is rolled out, both versions of the code run.
+    While a release is rolled out, the older one goes on with the newer schema: migrations that the code doesn't know
+    are no reason unless one says that it breaks older releases, nor is a function file that differs.
 
     Raises:
         ServerUnsuitable: See `migrate`.
         SchemaMissing: The database holds no outbox schema.
         SchemaOutdated: It must be migrated.
-        SchemaTooNew: See `migrate`.
+        SchemaTooNew: The database has a migration that breaks this code.
         SchemaConflict: See `migrate`.
     """
     scripts = load() if scripts is None else scripts
     with _opened(database) as connection:
         books = _read(connection)
+    if not any(version > scripts.version for version in books.breaking):
+        books = replace(books, migrations=books.migrations[: scripts.version])
     if not books.migrations:
         raise SchemaMissing("expected the schema outbox in the database, found none; run: outbox migrate")
     todo = decide(books, scripts)
@@ -218,9 +232,9 @@ def _migrate_once(connection: psycopg.Connection[Any], scripts: Scripts, lock_se
             cursor.execute(TAKE_LOCK)
             cursor.execute(LIMIT_WAITING, [f"{round(lock_seconds * 1000)}ms"])
             books = _select_books(cursor)
-            if not books.exist:
-                cursor.execute(MAKE_BOOKS)
             todo = decide(books, scripts)
+            if not todo.is_empty:
+                cursor.execute(MAKE_BOOKS)
             for script in todo.scripts:
                 doing = script.name
                 # Bytes without parameters: a file holds many statements, and % in it is no placeholder.
@@ -250,13 +264,14 @@ def _select_books(cursor: psycopg.Cursor[tuple[Any, ...]]) -> Books:
     return Books(
         migrations=tuple(cursor.execute(SELECT_MIGRATIONS).fetchall()),
         functions=tuple(cursor.execute(SELECT_FUNCTIONS).fetchall()),
+        breaking=tuple(version for (version,) in cursor.execute(SELECT_BREAKING).fetchall()),
         exist=True,
     )
 
 
 def _record(script: Migration | Function) -> sql.Composed:
     if isinstance(script, Migration):
-        return RECORD_MIGRATION.format(script.version, script.name, script.checksum)
+        return RECORD_MIGRATION.format(script.version, script.name, script.checksum, script.breaks_older)
     return RECORD_FUNCTION.format(script.name, script.checksum)
 
 

@@ -42,10 +42,14 @@ def decide(books: Books, scripts: Scripts) -> Plan:
 
 @dataclass(frozen=True, slots=True)
 class Books:
-    """What a database says that it has seen: migrations in order, and each function's checksum by name."""
+    """What a database says that it has seen: migrations in order, and each function's checksum by name.
+
+    `breaking` numbers the migrations that older releases can't live with.
+    """
 
     migrations: tuple[tuple[int, str, str], ...] = ()
     functions: tuple[tuple[str, str], ...] = ()
+    breaking: tuple[int, ...] = ()
     exist: bool = False
 
     @property

@@ -13,6 +13,8 @@ from typing import Final
 from schema.errors import SchemaError
 
 MIGRATION_NAME: Final = re.compile(r"(\d{4})_[a-z0-9_]+")
+BREAKS_OLDER: Final = "-- breaks older releases"
+"""A line of a migration after which relays of a release that does not know it must not run."""
 FUNCTION_NAME: Final = re.compile(r"[a-z0-9_]+")
 
 
@@ -24,6 +26,11 @@ class Migration:
     name: str
     sql: str
     checksum: str
+
+    @property
+    def breaks_older(self) -> bool:
+        """Whether it says that releases before it can't work with the schema any more."""
+        return BREAKS_OLDER in self.sql.splitlines()
 
 
 @dataclass(frozen=True, slots=True)

@@ -255,12 +255,34 @@ def test_an_edited_migration_is_refused(empty_database: str, tmp_path: Path, scr
 
 
 def test_a_newer_database_is_refused(empty_database: str, tmp_path: Path, scripts: Scripts) -> None:
-    """An older release neither migrates nor serves a database that a newer one has migrated."""
-    migrate(empty_database, write(tmp_path, m0002_author=SECOND))
+    """An older release does not migrate what a newer one has migrated, nor work where that has broken it."""
+    migrate(empty_database, write(tmp_path, m0002_author=f"-- breaks older releases\n{SECOND}"))
     for refuse in (migrate, plan, require_current):
         with pytest.raises(SchemaTooNew, match="at migration 0001 at most, found it at 0002; upgrade") as caught:
             refuse(empty_database, scripts)
         assert_sentence(caught.value)
+
+
+def test_a_newer_database_serves_an_older_release(empty_database: str, tmp_path: Path, scripts: Scripts) -> None:
+    """While a release is rolled out both run, unless a migration says that it breaks the older one."""
+    migrate(empty_database, write(tmp_path, m0002_author=SECOND))
+    require_current(empty_database, scripts)
+    with pytest.raises(SchemaTooNew):
+        migrate(empty_database, scripts)
+    migrate(empty_database, write(tmp_path, m0003_editor="-- breaks older releases\nselect 1"))
+    with pytest.raises(SchemaTooNew, match="found it at 0003"):
+        require_current(empty_database, scripts)
+
+
+def test_books_of_an_older_release_are_read(empty_database: str, tmp_path: Path, scripts: Scripts) -> None:
+    """They do not tell what breaks whom; the next migration adds that."""
+    migrate(empty_database, scripts)
+    with psycopg.connect(empty_database) as connection:
+        connection.execute("alter table outbox.migrations drop column breaks_older")
+    require_current(empty_database, scripts)
+    migrate(empty_database, write(tmp_path, m0002_author=SECOND))
+    found = fetch(empty_database, b"select version, breaks_older from outbox.migrations order by version")
+    assert found == [(1, False), (2, False)]
 
 
 def test_a_database_must_be_current(empty_database: str, tmp_path: Path, scripts: Scripts) -> None:
