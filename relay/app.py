@@ -41,6 +41,9 @@ _REJOIN_SECONDS_MAX = 5.0
 _STEADY_SECONDS = 10.0
 """An incarnation that lasted so long had been working: what ends it is a new outage."""
 
+_SAY_SECONDS = 60.0
+"""Within an outage, another reason is told no sooner after the last one."""
+
 
 async def run(settings: RelaySettings) -> None:
     """Run a relay until SIGTERM or SIGINT; a second signal ends it at once.
@@ -116,7 +119,7 @@ class Supervisor:
         random = Random()
         name = f"{socket.gethostname()}:{os.getpid()}"
         failures = 0
-        said = ""
+        said, said_at = "", 0.0
         while not stop.is_set():
             last = self._incarnation
             previous = last.lease.relay_id if last is not None and last.lease is not None else None
@@ -129,12 +132,14 @@ class Supervisor:
             except* (LeaseLost, DatabaseUnsuitable, psycopg.Error) as group:
                 self._metrics.database_up.set(0)
                 self._metrics.lanes_owned.set(0)
-                if time.monotonic() - began_at > _STEADY_SECONDS:
-                    failures, said = 0, ""
+                now = time.monotonic()
+                if now - began_at > _STEADY_SECONDS:
+                    failures = 0
                 sentence = _first_sentence(group)
-                if sentence != said:  # one line an outage, not one a try
-                    log.warning("incarnation.ended", error=sentence)
-                said = sentence
+                # One line an outage, not one a try; its end is `relay.started`.
+                if failures == 0 or (sentence != said and now - said_at > _SAY_SECONDS):
+                    log.warning("incarnation.ended", error=sentence, next="joins again, however long it takes")
+                    said, said_at = sentence, now
                 if self._incarnation.lease is None and previous is not None:
                     self._incarnation = last  # it never joined: the one to retire is still the one before
                 failures += 1

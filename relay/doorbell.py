@@ -112,7 +112,7 @@ class Doorbell:
         """Listen on a connection of our own until cancelled, and build it anew, with jitter, when it breaks."""
         task_status.started()  # deaf until connected, and polling on purpose
         random = Random()
-        failures = 0
+        failures, lost_at, is_told = 0, time.monotonic(), False
         while True:
             with suppress(psycopg.Error, DatabaseUnsuitable):
                 async with await database.connect(
@@ -123,8 +123,12 @@ class Doorbell:
                     failures = 0
                     self.ring()  # what was notified before LISTEN was not heard
                     await self._listen(connection)
-            if self.listening or failures == 0:
+            if failures == 0:
+                lost_at, is_told = time.monotonic(), False
+            if not is_told and time.monotonic() - lost_at > self.settings.lease_seconds:
+                # An outage of the database would have ended the incarnation by now, and said so.
                 log.warning("listener.lost", poll_seconds=self.settings.poll_unlistened_seconds)
+                is_told = True
             self._set_listening(False)
             failures += 1
             await anyio.sleep(random.uniform(0.1, min(10.0, 0.5 * 2 ** min(failures, 5))))

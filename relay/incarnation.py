@@ -55,6 +55,7 @@ from relay.worker import Workers
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 _IDLE_SAVE_SECONDS = 60.0
+_SAVE_SECONDS_MAX = 5.0
 
 
 @dataclass(slots=True)
@@ -280,8 +281,9 @@ class _Relay:
             moved = self.settler.settled_count != saved_count
             if moved or time.monotonic() - saved_at > _IDLE_SAVE_SECONDS:
                 saved_count, saved_at = self.settler.settled_count, time.monotonic()
-                # A cancelled query costs its connection, and the settler's is needed to the end.
-                with anyio.CancelScope(shield=True):
+                # A cancelled query costs its connection, and the settler's is needed to the end; but what never
+                # answers must not keep the incarnation from its end.
+                with anyio.move_on_after(_SAVE_SECONDS_MAX, shield=True):
                     for lanes, cursor in self.reader.low_waters():
                         await self.settler.save_cursor(lanes, cursor)
 
