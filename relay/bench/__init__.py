@@ -4,7 +4,7 @@ drain.py             a backlog through a handler that does nothing: what the rel
 latency.py           from just before a commit to the handler, at a steady rate
 emit.py              what emitting costs the writers, with the doorbell and with other ways to wake a reader
 horizon.py           a drain while a transaction that was forgotten holds the horizon
-pipeline.py          stories through the publisher to the sandbox, beside a script that makes the same calls alone
+idle.py              what a relay costs that has nothing to do
 
 relay_process.py     starts a relay in a process of its own, so that its CPU is its own
 relay_program.py     what runs there

@@ -19,6 +19,8 @@ select count(outbox.emit(%(type)s, payload, 'account:' || n %% %(accounts)s))
 from generate_series(%(first)s::bigint, %(last)s::bigint) as n,
   lateral (select jsonb_build_object('n', n, 'filler', repeat('x', %(filler)s)) as payload) as p
 """
+ANALYZE: LiteralString = "analyze"
+
 _FILLER: Final = PAYLOAD_BYTES - len('{"n": 100000, "filler": ""}')
 
 
@@ -30,25 +32,31 @@ class Drained:
         cost: From the first dispatch to the last receipt.
         start_seconds: From the start of the relay, its imports excepted, to the first dispatch: it connects, takes its
             lanes and lists the backlog then.
+        memory_bytes: The most memory that the relay had.
     """
 
     cost: Cost
     start_seconds: float
+    memory_bytes: int
 
 
-def drain(dsn: str, count: int, tell: Tell) -> Drained:
+def drain(dsn: str, count: int, tell: Tell, *, is_analyzed: bool = False) -> Drained:
     """Emit a backlog, start a relay, and measure until the last event has a receipt.
 
     The handler does nothing and 200 of it run at once: this is the ceiling of the relay itself, of one process on one
-    core. A handler that calls an API is slower by orders of magnitude.
+    core. A handler that calls an API is slower by orders of magnitude. The planner knows nothing of the tables unless
+    they are analyzed in between: they are new, and have just grown.
     """
     fill(dsn, count, tell)
+    if is_analyzed:
+        with connect(dsn) as connection:
+            connection.execute(ANALYZE)
     before = read(dsn)
     work = work_off(dsn, count, tell)
     after = read(dsn)
     statements = (after.statements - before.statements) / count
     cost = Cost(count, work.seconds, work.cpu_microseconds, work.wal_bytes, statements, changes(before, after))
-    return Drained(cost, work.start_seconds)
+    return Drained(cost, work.start_seconds, work.memory_bytes)
 
 
 def fill(dsn: str, count: int, tell: Tell) -> None:

@@ -18,9 +18,13 @@ POLL_SECONDS: Final = 0.02
 STATISTICS_14_SECONDS: Final = 1.0
 """PostgreSQL 14 hands statistics to a process of its own, which makes them known twice a second."""
 
+HOLDER: Final = "outbox-bench-holder"
+"""The connection that shows that a run is alive; it does nothing."""
+
 COUNT_OTHERS: LiteralString = """
 select count(*) from pg_stat_activity
 where datname = current_database() and pid <> pg_backend_pid() and backend_type = 'client backend'
+  and application_name <> 'outbox-bench-holder'
 """
 
 READ_WAL: LiteralString = "select (pg_current_wal_lsn() - '0/0'::pg_lsn)::bigint"

@@ -48,11 +48,19 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Where everything stood at one moment: `time.monotonic()`, the process's CPU, the cluster's WAL."""
+    """Where everything stood at one moment.
+
+    Attributes:
+        at: By `time.monotonic()`.
+        cpu_seconds: CPU of the process so far.
+        wal_bytes: WAL of the cluster so far.
+        memory_bytes: The most memory that the process has had.
+    """
 
     at: float
     cpu_seconds: float
     wal_bytes: int
+    memory_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +86,11 @@ class Work:
     def cpu_microseconds(self) -> float:
         """CPU of the relay's process, an event."""
         return (self.ended.cpu_seconds - self.began.cpu_seconds) / self.count * 1e6
+
+    @property
+    def memory_bytes(self) -> int:
+        """The most memory that the relay's process has had."""
+        return self.ended.memory_bytes
 
     @property
     def wal_bytes(self) -> float:

@@ -7,6 +7,7 @@ when its stdin is closed.
 from __future__ import annotations
 
 import os
+import resource
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -128,7 +129,9 @@ class Meter:
         async with self._runtime.connections.connection() as connection:
             row = await (await connection.execute(READ_WAL)).fetchone()
         assert row is not None
-        return Mark(at, cpu_seconds, row[0])
+        # In kilobytes, but for macOS.
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        return Mark(at, cpu_seconds, row[0], memory)
 
     def _value(self, name: str, **labels: str) -> float:
         assert self._runtime is not None

@@ -1,23 +1,27 @@
 """The database of a benchmark: made for one run, dropped at its end, also when it is interrupted.
 
-A run that is killed without a chance to tidy up leaves its database, `outbox_bench_` and eight random digits, behind.
+A run that is killed without a chance to tidy up leaves its database behind, and the next one drops it: a run keeps a
+connection to its database for as long as it lives, so what has our name and mark and can be dropped is nobody's.
 """
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, LiteralString
 
 import psycopg
-from psycopg import sql
+from psycopg import Connection, sql
 from psycopg.conninfo import make_conninfo
+from psycopg.rows import TupleRow
 
 from outbox.errors import OutboxError
+from relay.bench.readings import HOLDER
 from schema.binaries import find_binaries
 from schema.embedded import EmbeddedPostgres
 from schema.migrate import migrate
@@ -27,7 +31,14 @@ PREFIX: Final = "outbox_bench_"
 
 # template0: nobody can be connected to it, which `create database` asks of its template.
 CREATE: Final = sql.SQL("create database {} template template0")
+MARK: Final = sql.SQL("comment on database {} is 'outbox bench: dropped at the end of its run, or by the next one'")
 DROP: Final = sql.SQL("drop database if exists {} with (force)")
+# Refused while anybody is connected.
+DROP_ABANDONED: Final = sql.SQL("drop database if exists {}")
+LIST_MARKED: LiteralString = """
+select datname from pg_database
+where datname ~ '^outbox_bench_[0-9a-f]{8}$' and shobj_description(oid, 'pg_database') like 'outbox bench: %'
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +85,15 @@ def open_scratch(server: Server) -> Iterator[str]:
         SchemaError: The schema can't be applied.
     """
     name = f"{PREFIX}{secrets.token_hex(4)}"
+    scratch = make_conninfo(server.dsn, dbname=name)
     try:
         with connect(server.dsn) as connection:
+            _drop_abandoned(connection)
             connection.execute(CREATE.format(sql.Identifier(name)))
-        scratch = make_conninfo(server.dsn, dbname=name)
-        migrate(scratch)
-        yield scratch
+        with connect(make_conninfo(scratch, application_name=HOLDER)) as holder:
+            holder.execute(MARK.format(sql.Identifier(name)))
+            migrate(scratch)
+            yield scratch
     except psycopg.errors.InsufficientPrivilege as error:
         raise OutboxError(
             "expected a role that may create databases, for a benchmark measures on one of its own, "
@@ -89,3 +103,10 @@ def open_scratch(server: Server) -> Iterator[str]:
     finally:
         with connect(server.dsn) as connection:
             connection.execute(DROP.format(sql.Identifier(name)))
+
+
+def _drop_abandoned(connection: Connection[TupleRow]) -> None:
+    """Drop the databases of runs that were killed."""
+    for (name,) in connection.execute(LIST_MARKED).fetchall():
+        with contextlib.suppress(psycopg.errors.ObjectInUse, psycopg.errors.InsufficientPrivilege):
+            connection.execute(DROP_ABANDONED.format(sql.Identifier(name)))

@@ -18,7 +18,7 @@ consent.py           --reason, --dry-run, and a question before many events are 
 recovering.py        recover
 accounts.py          accounts add, list, generate-key
 completing.py        completion
-benchmarks.py        bench drain, latency, emit, horizon
+benchmarks.py        bench drain, latency, emit, idle, horizon
 arguments.py         from texts to instants, payloads and headers
 connection.py        a connection for one command, to a database that will do
 progress.py          a bar for long work

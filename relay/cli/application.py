@@ -85,6 +85,7 @@ def build() -> Any:
     group.command("drain")(benchmarks.drain)
     group.command("latency")(benchmarks.latency)
     group.command("emit")(benchmarks.emit)
+    group.command("idle")(benchmarks.idle)
     group.command("horizon")(benchmarks.horizon)
     app.add_typer(group)
     completion_init()

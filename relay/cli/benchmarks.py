@@ -29,6 +29,9 @@ def drain(
     events: Annotated[
         int, typer.Argument(min=EVENTS_MIN, max=EVENTS_MAX, help="How many events, of 350 bytes of payload.")
     ] = 100_000,
+    analyze: Annotated[
+        bool, typer.Option("--analyze", help="Analyze the tables between filling and draining.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Drain a backlog through a handler that does nothing: the relay's own ceiling.
@@ -40,8 +43,9 @@ def drain(
     from relay.bench import drain as bench  # noqa: PLC0415 (help needs none of it)
 
     with _measuring() as (server, dsn, tell):
-        drained = bench.drain(dsn, events, tell)
-    _print("drain", server, drained.cost, {"start_seconds": drained.start_seconds}, as_json=as_json)
+        drained = bench.drain(dsn, events, tell, is_analyzed=analyze)
+    figures: Figures = {"start_seconds": drained.start_seconds, "relay_memory_bytes": drained.memory_bytes}
+    _print("drain", server, drained.cost, figures, as_json=as_json)
 
 
 def latency(
@@ -107,6 +111,22 @@ def emit(
         ],
     )
     _print_tables(emitted[-1].cost)
+
+
+def idle(
+    seconds: Annotated[float, typer.Argument(min=1, max=SECONDS_MAX, help="For how long.")] = 60,
+    as_json: JsonFlag = False,
+) -> None:
+    """Measure what a relay costs that has nothing to do: transactions a second, and CPU as a share of one core.
+
+    The figures an event are of the two events that frame the measurement.
+    """
+    from relay.bench import idle as bench  # noqa: PLC0415 (help needs none of it)
+
+    with _measuring() as (server, dsn, tell):
+        found = bench.idle(dsn, seconds, tell)
+    figures: Figures = {"transactions_per_second": found.transactions_per_second, "core_share": found.core_share}
+    _print("idle", server, found.cost, figures, as_json=as_json)
 
 
 def horizon(

@@ -59,6 +59,23 @@ def test_a_drain_only_inserts_and_groups_its_writes(outbox: Outbox) -> None:
     assert found["relay_cpu_microseconds_per_event"] > 0
 
 
+def test_an_analyzed_drain_makes_as_many_statements(outbox: Outbox) -> None:
+    """What the planner knows changes neither what is written nor how often it is asked; memory is told of."""
+    [plain, analyzed] = measure(outbox, "drain", 2000) + measure(outbox, "drain", 2000, "--analyze")
+    assert analyzed["statements_per_event"] <= 0.06
+    assert analyzed["tables"]["outbox.receipts"] == plain["tables"]["outbox.receipts"]
+    assert 10_000_000 < plain["relay_memory_bytes"] < 400_000_000
+
+
+def test_an_idle_relay_writes_no_event_and_is_framed_by_two(outbox: Outbox) -> None:
+    """Transactions and CPU are there; a relay that looks at the log in a loop would make hundreds a second."""
+    [found] = measure(outbox, "idle", 5)
+    assert found["events"] == 2
+    assert only_inserted(found["tables"])
+    assert 0 <= found["transactions_per_second"] < 10
+    assert found["core_share"] > 0
+
+
 def test_a_held_horizon_leaves_no_dead_rows_of_events(outbox: Outbox) -> None:
     """What grows with events has nothing to vacuum, and each tenth has its rate."""
     [found] = measure(outbox, "horizon", 500)

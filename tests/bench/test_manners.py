@@ -63,6 +63,46 @@ def test_an_interrupted_run_drops_its_database(
     assert scratches() == []
 
 
+def test_what_a_killed_run_leaves_the_next_one_drops(
+    outbox: Outbox, empty_database: str, scratches: Callable[[], list[str]]
+) -> None:
+    """But neither the database of a run that is alive, nor one of our name that has no mark of ours."""
+    foreign = "outbox_bench_0000000f"
+    with (
+        started("bench", "drain", "5000000", OUTBOX_DSN=empty_database) as killed,
+        psycopg.connect(empty_database, autocommit=True) as connection,
+    ):
+        assert poll(lambda: len(marked(connection)) == 1, seconds=60)
+        [left] = marked(connection)
+        connection.execute(f"create database {foreign} template template0")
+        try:
+            assert outbox("bench", "drain", 10).status == 0
+            assert scratches() == sorted([left, foreign])  # it is alive
+            killed.send_signal(signal.SIGKILL)
+            killed.communicate(timeout=20)
+            assert poll(lambda: not connected(connection, left), seconds=60)
+            assert outbox("bench", "drain", 10).status == 0
+            assert scratches() == [foreign]
+        finally:
+            connection.execute(f"drop database {foreign}")
+
+
+def marked(connection: psycopg.Connection) -> list[str]:
+    """The scratch databases that have our mark."""
+    return [
+        name
+        for (name,) in connection.execute(
+            "select datname from pg_database where datname like 'outbox\\_bench\\_%' "
+            "and shobj_description(oid, 'pg_database') is not null"
+        ).fetchall()
+    ]
+
+
+def connected(connection: psycopg.Connection, name: str) -> bool:
+    """Whether anybody is connected to a database."""
+    return bool(connection.execute("select from pg_stat_activity where datname = %s", [name]).fetchall())
+
+
 def test_bounds_are_refused(unset: Outbox) -> None:
     """Nothing that would fill a disk by a slip of the finger."""
     for arguments in (("drain", 10**9), ("drain", 1), ("latency", 0), ("emit", "--seconds", 0)):
