@@ -27,6 +27,7 @@ from tests.relay.running import (
 pytestmark = pytest.mark.anyio
 
 IS_MUTED = "select coalesce(bool_or(awake_until > clock_timestamp()), false) from outbox.relays"
+FORGET: LiteralString = "select set_config('outbox.muted_lanes_known_until', '', false)"
 LISTENER: LiteralString = (
     "select count(pg_terminate_backend(pid)) from pg_stat_activity "
     "where datname = current_database() and application_name = %s"
@@ -81,6 +82,7 @@ async def test_under_load_the_bell_is_muted_and_rings_again_afterwards(
             assert emitted < 20_000
         assert "outbox_bell_muted 1.0" in (await get(f"{url}/metrics"))[1]
         await all_settled(store, emitted)
+        await store.execute(FORGET)  # or what it knew just before the bell was muted has it ring for a moment more
         rings = await rung(url)
         for _ in range(10):
             await emit(store, "a")
