@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -144,13 +145,13 @@ class RelayProcess:
 
     def await_work(self, tell: Tell) -> Work:
         """Wait until all events that were ordered have a receipt."""
-        said = -1
-        silent_count = 0
+        said, said_at = -1, time.monotonic()
         while self._work is None:
             report = self._next()
             count = int(report.get("count", 0))
-            silent_count = 0 if count != said else silent_count + 1
-            if silent_count > STALL_SECONDS * 10:
+            if count != said:
+                said_at = time.monotonic()
+            elif time.monotonic() - said_at > STALL_SECONDS:
                 raise OutboxError(f"expected the relay to go on, found that it dispatched {count} events and no more")
             said = count
             tell("settled", count, self._count or count)
