@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl
 
 import orjson
 from aiohttp import BodyPartReader, web
+from aiohttp.http_exceptions import HttpProcessingError
 
 # Above what a photo (10 MB) or a chunk of a video has; one byte more tells that a file has more.
 FILE_BYTES_MAX: Final = 16_000_000
@@ -62,7 +63,7 @@ async def read_parameters(request: web.BaseRequest) -> Parameters:
             await _read_multipart(request, parameters)
     except web.HTTPRequestEntityTooLarge:
         parameters.problem = "The request is too large"
-    except (ValueError, AssertionError, LookupError, RuntimeError, web.RequestPayloadError):
+    except (ValueError, AssertionError, LookupError, RuntimeError, web.RequestPayloadError, HttpProcessingError):
         parameters.problem = "The request's body can't be read as its Content-Type says"
     return parameters
 

@@ -74,6 +74,11 @@ class Responder:
         except (ConnectionError, web.RequestPayloadError):
             self._journal.counts[entry.endpoint] += 1
             return _send(request, Reply(dropped=True))
+        except Exception:
+            _logger.exception("call.unread")
+            self._journal.counts[entry.endpoint] += 1
+            unread = Incoming(request, request.method, site, Parameters({}), entry, Reply())
+            return _send(request, self._refuse(answers.unknown_failure(), unread))
         if not site.segments and request.method == "POST" and "batch" in parameters.values:
             return _send(request, await self._answer_batch(request, site, parameters, entry))
         return _send(request, await self._answer(Incoming(request, request.method, site, parameters, entry, Reply())))
@@ -129,10 +134,14 @@ class Responder:
             call = Call(endpoint, incoming.request, "GET", site, parameters, None, None, token)
             headers["X-App-Usage"] = usage.APP_USAGE
         else:
-            self._add_usage(next(iter(token.accounts.values()), None) if token else None, headers)
-            call = resolve(
-                self._world, token, incoming.request, method=incoming.method, site=site, parameters=parameters
-            )
+            try:
+                call = resolve(
+                    self._world, token, incoming.request, method=incoming.method, site=site, parameters=parameters
+                )
+            except GraphError:
+                # An error has the header too: of an account of the token's, where none is named.
+                self._add_usage(next(iter(token.accounts.values()), None) if token else None, headers)
+                raise
             self._add_usage(call.account, headers)
         _note(call, incoming.entry)
         if parameters.problem is not None:

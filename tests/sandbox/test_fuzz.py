@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import json
 from typing import Any
 
 import pytest
@@ -119,6 +121,102 @@ async def test_any_control_body_gets_a_control_answer(client: Client, path: str,
     method = "PATCH" if path == "settings" else "POST"
     answer = await client.send(method, f"/_sandbox/{path}", data=body)
     assert answer.status in (200, 400)
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+_PARTS = st.lists(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "method": st.sampled_from(["GET", "POST", "DELETE", "BREW"]) | _JSON,
+            "relative_url": st.sampled_from(["me", "me/feed?message=a", "//[", "?access_token=x", "/"]) | _JSON,
+            "body": st.sampled_from(["message=a", "%ff", "batch=[]"]) | _JSON,
+        },
+    )
+    | _JSON,
+    max_size=4,
+)
+
+
+@_PATIENT
+@given(parts=_PARTS)
+async def test_any_batch_gets_a_graph_answer(client: Client, page: Owner, parts: Any) -> None:
+    """A list of answers, or one error."""
+    answer = await client.post("/", page.token, batch=json.dumps(parts))
+    if answer.status == 200:
+        assert all(row is None or row["code"] < 500 for row in answer.body)
+    else:
+        assert _is_graphs(answer), answer
+
+
+@_PATIENT
+@given(edge=_EDGES, body=_JSON)
+async def test_any_json_gets_a_graph_answer(client: Client, page: Owner, edge: str, body: Any) -> None:
+    """Of any shape, at any edge."""
+    headers = {"Authorization": f"Bearer {page.token}"}
+    answer = await client.send("POST", f"/{page.id}/{edge}", json=body, headers=headers)
+    assert _is_graphs(answer), answer
+
+
+@_PATIENT
+@given(
+    host=st.sampled_from(["graph.facebook.com", "graph.instagram.com", "rupload.facebook.com", "", "a:b:c", "[::1"]),
+    path=st.sampled_from(["/", "/me", "/v25.0", "/graph.instagram.com", "/ig-api-upload", "/video-upload/v25.0/1"]),
+    method=_METHODS,
+)
+async def test_any_host_gets_a_graph_answer(
+    client: Client, instagram: Owner, *, host: str, path: str, method: str
+) -> None:
+    """Known or not, with a path for it or not; the upload host has words of its own."""
+    answer = await client.send(method, path, headers={"Host": host, "Authorization": f"Bearer {instagram.token}"})
+    assert answer.status < 500
+    assert isinstance(answer.body, dict), answer
+
+
+@_PATIENT
+@given(
+    headers=st.dictionaries(
+        st.sampled_from(["offset", "file_size", "file_url", "Authorization"]),
+        st.text(st.characters(codec="ascii", exclude_categories=["Cc"]), max_size=12),
+    ),
+    body=st.binary(max_size=40),
+)
+async def test_any_upload_gets_an_answer(
+    client: Client, instagram: Owner, headers: dict[str, str], body: bytes
+) -> None:
+    """Any headers and any bytes for a container that awaits a file."""
+    await client.use(check_media=False)
+    started = await client.post(
+        f"/{instagram.id}/media", instagram.token, media_type="STORIES", upload_type="resumable"
+    )
+    given_headers = {"Authorization": f"OAuth {instagram.token}"} | headers
+    answer = await client.send("POST", started.body["uri"], headers=given_headers, data=body)
+    assert answer.status < 500
+    assert set(answer.body) in ({"debug_info"}, {"success", "message"}), answer
+
+
+@pytest.mark.parametrize(
+    "content_type", ["application/x-www-form-urlencoded", "application/json", "multipart/form-data; boundary=x"]
+)
+async def test_a_huge_body_is_refused(client: Client, page: Owner, content_type: str) -> None:
+    """12 MB of nothing: a Graph error, and the sandbox goes on."""
+    headers = {"Content-Type": content_type, "Authorization": f"Bearer {page.token}"}
+    answer = await client.send("POST", f"/{page.id}/feed", data=io.BytesIO(b"a" * 12_000_000), headers=headers)
+    assert answer.codes == (400, 100, None)
+    assert (await client.get("/me", page.token)).status == 200
+
+
+@_PATIENT
+@given(form=st.dictionaries(st.sampled_from(["reset", "advance_seconds", "x"]), st.text(max_size=8), max_size=3))
+async def test_any_form_of_the_page_gets_an_answer(client: Client, form: dict[str, str]) -> None:
+    """Back to the page, whatever was pressed."""
+    headers = {"Origin": client.url}
+    answer = await client.send("POST", "/_sandbox/page", data=form, headers=headers, allow_redirects=False)
+    assert answer.status == 303
 
 
 @pytest.mark.parametrize(
