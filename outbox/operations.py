@@ -33,9 +33,16 @@ where (%(id)s::bigint is null or s.id = %(id)s)
   and (%(until)s::timestamptz is null or coalesce(s.settled_at, s.created_at) < %(until)s)
   and (%(emitted_before)s::timestamptz is null or s.created_at < %(emitted_before)s)
   and (%(before)s::bigint is null or s.id < %(before)s)
-order by s.id desc
-limit %(limit)s
 """
+AMONG_FAILED: LiteralString = """
+  and s.id in (
+    select f.event_id from outbox.receipts as f
+    where f.outcome <> 'published' and f.settled_at >= coalesce(%(since)s::timestamptz, '-infinity')
+  )
+"""
+AMONG_WAITING: LiteralString = "  and s.id in (select w.event_id from outbox.waiting as w)\n"
+NEWEST_FIRST: LiteralString = "order by s.id desc limit %(limit)s"
+"""What did not go well is rare, and what waits is little: their own indexes find it, not a walk over all events."""
 
 CANCEL: LiteralString = "select outbox.cancel(%(id)s, %(reason)s)"
 RELEASE: LiteralString = "select outbox.release(%(key)s, %(reason)s)"
@@ -94,12 +101,12 @@ async def find_events(
     connection: AsyncConnection[TupleRow], which: EventFilter, *, limit: int, before: EventId | None = None
 ) -> list[FoundEvent]:
     """Return events, newest first; `before` continues where a page ended."""
-    return await _find(connection, {**_arguments(which), "limit": limit, "before": before, "id": None})
+    return await _find(connection, {**arguments_of(which), "limit": limit, "before": before, "id": None})
 
 
 async def find_event(connection: AsyncConnection[TupleRow], event_id: EventId) -> FoundEvent | None:
     """Return one event, if there is one."""
-    found = await _find(connection, {**_arguments(EventFilter()), "limit": 1, "before": None, "id": event_id})
+    found = await _find(connection, {**arguments_of(EventFilter()), "limit": 1, "before": None, "id": event_id})
     return found[0] if found else None
 
 
@@ -143,11 +150,18 @@ async def database_now(connection: AsyncConnection[TupleRow]) -> datetime:
 
 
 async def _find(connection: AsyncConnection[TupleRow], arguments: JsonObject) -> list[FoundEvent]:
+    states = set(arguments["states"] or ())
+    among: LiteralString = ""
+    if states and states <= {"dead", "cancelled", "expired"}:
+        among = AMONG_FAILED
+    elif states == {"waiting"}:
+        among = AMONG_WAITING
     async with connection.cursor(row_factory=class_row(FoundEvent)) as cursor:
-        return await (await cursor.execute(FIND, arguments)).fetchall()
+        return await (await cursor.execute(FIND + among + NEWEST_FIRST, arguments)).fetchall()
 
 
-def _arguments(which: EventFilter) -> JsonObject:
+def arguments_of(which: EventFilter) -> JsonObject:
+    """Return a filter as arguments of statements, or as `outbox.begin_replay` takes it."""
     return {
         "states": list(which.states) or None,
         "type": which.type,

@@ -16,7 +16,7 @@ from psycopg.rows import TupleRow, class_row
 from psycopg.types.json import Jsonb
 
 from outbox.event import EventId, JsonObject
-from outbox.operations import EventFilter
+from outbox.operations import EventFilter, arguments_of
 from outbox.refusals import refusals
 
 REPLAY: LiteralString = "select outbox.replay(%(id)s, %(force)s, %(reason)s)"
@@ -161,7 +161,7 @@ async def begin_replay(
     `which.states` says how they ended, dead where it is empty. What was replayed before does not fit.
     """
     arguments = {
-        "filter": Jsonb(_filter(which)),
+        "filter": Jsonb(arguments_of(which)),
         "rate_per_second": rate_per_second,
         "count_max": count_max,
         "force": force,
@@ -221,15 +221,3 @@ async def find_replays(
     """Return the replays of many events, the newest first; or the one that is asked for."""
     async with connection.cursor(row_factory=class_row(ReplayOfMany)) as cursor:
         return await (await cursor.execute(FIND, {"id": replay_id, "limit": limit})).fetchall()
-
-
-def _filter(which: EventFilter) -> JsonObject:
-    return {
-        "states": list(which.states) or None,
-        "type": which.type,
-        "key": which.key,
-        "reason": which.reason,
-        "error": which.error,
-        "since": which.since,
-        "until": which.until,
-    }
