@@ -46,6 +46,10 @@ NEWEST_FIRST: LiteralString = "order by s.id desc limit %(limit)s"
 
 CANCEL: LiteralString = "select outbox.cancel(%(id)s, %(reason)s)"
 RELEASE: LiteralString = "select outbox.release(%(key)s, %(reason)s)"
+COUNT_HELD: LiteralString = """
+select count(*) from outbox.waiting as w
+where w.reason in ('held', 'rate_limited') and (%(key)s::text is null or w.key = %(key)s)
+"""
 NOW: LiteralString = "select clock_timestamp()"
 
 State: TypeAlias = Literal["new", "waiting", "published", "dead", "cancelled", "expired"]
@@ -128,15 +132,16 @@ async def cancel(
         await connection.execute(CANCEL, {"id": event_id, "reason": reason})
 
 
-async def release(
-    connection: AsyncConnection[TupleRow], key: str | None, *, reason: str | None = None, dry_run: bool = False
-) -> int:
-    """End the hold on a key, on the app where it is None; return how many events go on at once.
+async def release(connection: AsyncConnection[TupleRow], key: str | None, *, reason: str | None = None) -> int:
+    """End the hold on a key, on the app where it is None; return how many events go on at once."""
+    row = await (await connection.execute(RELEASE, {"key": key, "reason": reason})).fetchone()
+    assert row is not None
+    return int(row[0])
 
-    With `dry_run` all that is done and rolled back.
-    """
-    async with connection.transaction(force_rollback=dry_run):
-        row = await (await connection.execute(RELEASE, {"key": key, "reason": reason})).fetchone()
+
+async def count_held(connection: AsyncConnection[TupleRow], key: str | None) -> int:
+    """Return how many events `release` would let go on; a million of them are not written for that."""
+    row = await (await connection.execute(COUNT_HELD, {"key": key})).fetchone()
     assert row is not None
     return int(row[0])
 

@@ -15,6 +15,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow, class_row
 from psycopg.types.json import Jsonb
 
+from outbox.errors import Refused
 from outbox.event import EventId, JsonObject
 from outbox.operations import EventFilter, arguments_of
 from outbox.refusals import refusals
@@ -34,6 +35,14 @@ from outbox.continue_replay(%(replay_id)s, %(after)s, %(slice)s) as c
 """
 COUNT_LEFT: LiteralString = "select outbox.count_replayable(%(replay_id)s)"
 CANCEL: LiteralString = "select outbox.cancel_replay(%(replay_id)s, %(reason)s)"
+
+COUNT_CANCELLABLE: LiteralString = """
+select (select r.id from outbox.replays as r where r.id = %(replay_id)s), count(*)
+from outbox.replayed_events as m
+where m.replay_id = %(replay_id)s
+  and not exists (select from outbox.receipts as r where r.event_id = m.event_id)
+  and not exists (select from outbox.cancellations as c where c.event_id = m.event_id)
+"""
 
 FIND: LiteralString = """
 select
@@ -199,20 +208,29 @@ async def count_left(connection: AsyncConnection[TupleRow], replay_id: int) -> i
     return int(row[0])
 
 
-async def cancel_replay(
-    connection: AsyncConnection[TupleRow], replay_id: int, *, reason: str | None = None, dry_run: bool = False
-) -> int:
+async def cancel_replay(connection: AsyncConnection[TupleRow], replay_id: int, *, reason: str | None = None) -> int:
     """Let a replay emit no more, cancel what it has emitted and has not ended, and return how many events that are.
-
-    With `dry_run` all that is done and rolled back.
 
     Raises:
         Refused: There is no such replay.
     """
-    async with refusals(), connection.transaction(force_rollback=dry_run):
+    async with refusals():
         row = await (await connection.execute(CANCEL, {"replay_id": replay_id, "reason": reason})).fetchone()
     assert row is not None
     return int(row[0])
+
+
+async def count_cancellable(connection: AsyncConnection[TupleRow], replay_id: int) -> int:
+    """Return how many events `cancel_replay` would cancel; a hundred thousand of them are not written for that.
+
+    Raises:
+        Refused: There is no such replay.
+    """
+    row = await (await connection.execute(COUNT_CANCELLABLE, {"replay_id": replay_id})).fetchone()
+    assert row is not None
+    if row[0] is None:
+        raise Refused(f"replay {replay_id} does not exist")
+    return int(row[1])
 
 
 async def find_replays(

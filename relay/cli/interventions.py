@@ -100,10 +100,11 @@ def release(
     """End the hold on a key, or on the whole app; what waits for it goes on at once."""
     if (key is None) != app:
         raise typer.BadParameter("expected a key or --app, found " + ("both" if app else "neither"))
-    from outbox.operations import release as end  # noqa: PLC0415 (help needs none of it)
+    from outbox.operations import count_held  # noqa: PLC0415 (help needs none of it)
+    from outbox.operations import release as end  # noqa: PLC0415
     from relay.cli.connection import run_with_database  # noqa: PLC0415
 
-    released_count = run_with_database(lambda connection: end(connection, key, dry_run=True))
+    released_count = run_with_database(lambda connection: count_held(connection, key))
     if not dry_run:
         ask("release", released_count, unasked=yes)
         released_count = run_with_database(lambda connection: end(connection, key, reason=reason))
@@ -114,10 +115,10 @@ def release(
 
 
 def _cancel_replay(replay_id: int, reason: str | None, *, dry_run: bool, yes: bool, as_json: bool) -> None:
-    from outbox.replay import cancel_replay  # noqa: PLC0415 (help needs none of it)
+    from outbox.replay import cancel_replay, count_cancellable  # noqa: PLC0415 (help needs none of it)
     from relay.cli.connection import run_with_database  # noqa: PLC0415
 
-    count = run_with_database(lambda connection: cancel_replay(connection, replay_id, dry_run=True))
+    count = run_with_database(lambda connection: count_cancellable(connection, replay_id))
     if not dry_run:
         ask("cancel", count, unasked=yes)
         count = run_with_database(lambda connection: cancel_replay(connection, replay_id, reason=reason))

@@ -64,7 +64,6 @@ async def test_what_changes_nothing_leaves_no_row(connection: Connection, histor
     await replay(connection, dead, dry_run=True)
     await cancel(connection, new, dry_run=True)
     await hold(connection, "k", held_until=None, reason="r", dry_run=True)
-    await release(connection, "k", dry_run=True)
     assert await find_operations(connection) == []
     for _ in range(2):
         await replay(connection, dead)

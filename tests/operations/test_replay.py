@@ -19,6 +19,7 @@ from outbox.replay import (
     begin_replay,
     cancel_replay,
     continue_replay,
+    count_cancellable,
     count_left,
     find_replays,
     replay,
@@ -146,7 +147,7 @@ async def test_a_cancelled_replay_emits_no_more_and_takes_back_what_has_not_ende
     assert third.replayed_as is not None
     histories.end(first.replayed_as, "published")
     histories.wait(second.replayed_as, "scheduled")
-    assert await cancel_replay(connection, replay_id, dry_run=True) == 3
+    assert await count_cancellable(connection, replay_id) == 3
     assert await cancel_replay(connection, replay_id, reason="too many") == 3
     assert await cancel_replay(connection, replay_id) == 0
     rows = histories.fetch("select event_id, reason from outbox.cancellations order by event_id")
@@ -159,7 +160,12 @@ async def test_a_cancelled_replay_emits_no_more_and_takes_back_what_has_not_ende
 
 async def test_an_unknown_replay_is_refused(connection: Connection) -> None:
     """By each of the functions."""
-    for refused in (run(connection, 7), cancel_replay(connection, 7), count_left(connection, 7)):
+    for refused in (
+        run(connection, 7),
+        cancel_replay(connection, 7),
+        count_left(connection, 7),
+        count_cancellable(connection, 7),
+    ):
         with pytest.raises(Refused, match=r"^replay 7 does not exist"):
             await refused
 
