@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-matrix test-docker chaos check lock clean
+.PHONY: help setup demo test test-matrix test-docker chaos check tools lock clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z][a-z-]*\):[^#]*## \(.*\)$$/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-16s %s\n", $$1, $$2}'
@@ -33,8 +33,15 @@ check: $(STAMP) ## lint, format, types, import contracts
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 
-lock: ## renew requirements.lock (needs uv)
-	uv pip compile --upgrade --universal --generate-hashes --no-header --extra dev pyproject.toml -o requirements.lock
+tools: $(STAMP) ## install what checks the manifests of deploy/ (130 MB); apt-get brings promtool and systemd-analyze
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/deploy/requirements.lock
+
+# The image and a host install what runs from a lock of its own, which agrees with the large one to the last hash.
+LOCK := uv pip compile --quiet --universal --generate-hashes --no-header pyproject.toml
+lock: ## renew requirements.lock, and the locks of deploy/ and of its checkers (needs uv)
+	$(LOCK) --upgrade --extra dev -o requirements.lock
+	$(LOCK) --no-annotate --constraint requirements.lock --extra sandbox -o deploy/requirements.lock
+	$(LOCK) --no-annotate --constraint requirements.lock --extra manifests -o tests/deploy/requirements.lock
 
 clean: ## remove what set-up and the checks made
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -28,6 +28,14 @@ order by r.id desc
 limit %(limit)s
 """
 
+COUNT_UNOWNED_LANES: LiteralString = """
+select count(*) from outbox.lanes as l
+where not exists (
+  select from outbox.relays as r
+  where r.id = l.relay_id and r.retired_at is null and r.leased_until > clock_timestamp()
+)
+"""
+
 FIND_LANES: LiteralString = """
 with cursors as materialized (
   select
@@ -145,3 +153,11 @@ async def find_lanes(connection: AsyncConnection[TupleRow], *, count_max: int = 
     """Return all lanes, having looked at no more than so many events behind each distinct cursor."""
     async with connection.cursor(row_factory=class_row(LaneRow)) as cursor:
         return await (await cursor.execute(FIND_LANES, {"count_max": count_max})).fetchall()
+
+
+async def count_unowned_lanes(connection: AsyncConnection[TupleRow]) -> int:
+    """Return how many lanes belong to no relay whose lease is in force: nobody reads their events."""
+    row = await (await connection.execute(COUNT_UNOWNED_LANES)).fetchone()
+    assert row is not None
+    count: int = row[0]
+    return count

@@ -119,6 +119,11 @@ cross join lateral (
 """
 """For each reason the head of an index, and so many of its entries: a million rows cost what the bound costs."""
 
+COUNT_OFTEN_DEFERRED: LiteralString = """
+select count(*) from (select from outbox.waiting as w where w.deferrals >= 25 limit %(count_max)s) as counted
+"""
+"""By the index that holds no other rows: its condition is this one, constant and all."""
+
 ESTIMATE_COUNT: LiteralString = "select greatest(reltuples, 0) from pg_class where oid = 'outbox.waiting'::regclass"
 """What the last vacuum or analyze of the table found."""
 
@@ -258,3 +263,11 @@ async def estimate_waiting_count(connection: AsyncConnection[TupleRow]) -> float
     assert row is not None
     estimate: float = row[0]
     return estimate
+
+
+async def count_often_deferred(connection: AsyncConnection[TupleRow], *, count_max: int) -> int:
+    """Return how many waiting events were put off 25 times or more, counted up to `count_max`."""
+    row = await (await connection.execute(COUNT_OFTEN_DEFERRED, {"count_max": count_max})).fetchone()
+    assert row is not None
+    count: int = row[0]
+    return count

@@ -130,8 +130,7 @@ class Supervisor:
             try:
                 await self._incarnation.run(stop, previous=previous)
             except* (LeaseLost, DatabaseUnsuitable, psycopg.Error) as group:
-                self._metrics.database_up.set(0)
-                self._metrics.lanes_owned.set(0)
+                self._metrics.database_lost()
                 now = time.monotonic()
                 if now - began_at > _STEADY_SECONDS:
                     failures = 0

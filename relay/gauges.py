@@ -1,4 +1,4 @@
-"""The gauges that only the database can tell: what waits, by reason, and how old it is."""
+"""The gauges that only the database can tell: what waits, how old it is, what is held, and which lanes nobody owns."""
 
 from __future__ import annotations
 
@@ -9,14 +9,21 @@ from anyio.abc import TaskStatus
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
+from outbox.holds import count_holds
 from outbox.outcome import Reason
-from outbox.waiting import count_waiting, estimate_waiting_count
+from outbox.ownership import count_unowned_lanes
+from outbox.waiting import count_often_deferred, count_waiting, estimate_waiting_count
 from relay.clock import DatabaseClock
-from relay.metrics import RelayMetrics
+from relay.metrics import HOLD_SERIES, RelayMetrics
 from relay.reader import Reader
 
 WAITING_COUNT_MAX = 10_000
 """Waiting events are counted so far for each reason: a million must not be read every few seconds."""
+
+OFTEN_DEFERRED_COUNT_MAX = 1_000
+
+OWED = (Reason.SCHEDULED, Reason.RETRY, Reason.MISSING)
+"""What waits for one of these and should have ended waits for us; else for Meta, a hold, its sequence or a person."""
 
 
 @dataclass(slots=True)
@@ -37,23 +44,36 @@ class Gauges:
     metrics: RelayMetrics
     every_seconds: float
     _waiting_since: float | None = None
+    _ended_at: float | None = None
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Read until cancelled. Raises psycopg.Error."""
         self.metrics.oldest_unsettled.set_function(self._oldest_unsettled_seconds)
         task_status.started()
-        while True:
-            waiting = await count_waiting(self.connection, count_max=WAITING_COUNT_MAX)
-            for reason, found in waiting.items():
-                self.metrics.waiting.labels(reason.value).set(found.count)
-            self.metrics.waiting_estimate.set(await estimate_waiting_count(self.connection))
-            # What waits for its time is not late, and a row of an older release does not say since when it is.
-            late = [found.oldest_seconds or 0.0 for reason, found in waiting.items() if reason is not Reason.SCHEDULED]
-            self._waiting_since = self.clock.now() - max(late) if max(late) > 0 else None
-            await anyio.sleep(self.every_seconds)
+        try:
+            while True:
+                await self._look()
+                await anyio.sleep(self.every_seconds)
+        finally:
+            self._ended_at = self.clock.now()
+
+    async def _look(self) -> None:
+        waiting = await count_waiting(self.connection, count_max=WAITING_COUNT_MAX)
+        for reason, found in waiting.items():
+            self.metrics.waiting.labels(reason.value).set(found.count)
+            self.metrics.oldest_waiting.labels(reason.value).set(max(0.0, found.oldest_seconds or 0.0))
+        # A row of an older release does not say since when it is late.
+        late = max((found.oldest_seconds or 0.0 for reason, found in waiting.items() if reason in OWED), default=0.0)
+        self._waiting_since = self.clock.now() - late if late > 0 else None
+        self.metrics.waiting_estimate.set(await estimate_waiting_count(self.connection))
+        self.metrics.often_deferred.set(await count_often_deferred(self.connection, count_max=OFTEN_DEFERRED_COUNT_MAX))
+        holds = await count_holds(self.connection)
+        for series in HOLD_SERIES:
+            self.metrics.holds.labels(*series).set(holds.get(series, 0))
+        self.metrics.lanes_unowned.set(await count_unowned_lanes(self.connection))
 
     def _oldest_unsettled_seconds(self) -> float:
-        """Grows between two looks too, and goes on growing while the database is away."""
+        """Grows between two looks, and while the database is away: what is emitted then is as old as that at most."""
         in_hand_at = self.reader.oldest_in_hand_at()
-        since = [at for at in (in_hand_at, self._waiting_since) if at is not None]
+        since = [at for at in (in_hand_at, self._waiting_since, self._ended_at) if at is not None]
         return max(0.0, self.clock.now() - min(since)) if since else 0.0

@@ -5,17 +5,21 @@ Age is measured, not only depth: a queue that reads zero may be one that nobody 
 
 from __future__ import annotations
 
+import math
 from collections import Counter as Tally
 from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from outbox.holds import HOLD_REASONS
 from outbox.outcome import Reason
 from relay.histogram import DelayHistogram
 
 _DELAY_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
 
 _OUTCOMES = ("published", "dead", "cancelled", "expired")
+
+HOLD_SERIES = tuple((scope, reason) for scope in ("app", "key") for reason in HOLD_REASONS)
 
 OTHER_TYPE = "other"
 """The label of an event type that nobody handles: what applications emit must not make new series."""
@@ -49,7 +53,8 @@ class RelayMetrics:
         )
         self.oldest_unsettled = Gauge(
             "outbox_oldest_unsettled_seconds",
-            "Age of the oldest event that should have ended: emitted, due and without a receipt.",
+            "Age of the oldest event that is due, without a receipt, and held back by nothing but us; what waits for "
+            "Meta, a hold, its sequence or a person is in outbox_oldest_waiting_seconds.",
             registry=registry,
         )
         self.backlog = Gauge(
@@ -65,6 +70,20 @@ class RelayMetrics:
             "outbox_waiting_events_estimate",
             "Events that wait, whatever the reason, as of the table's last vacuum or analyze.",
             registry=registry,
+        )
+        self.oldest_waiting = Gauge(
+            "outbox_oldest_waiting_seconds",
+            "By reason, how long ago the first event that waits for it should have ended.",
+            ["reason"],
+            registry=registry,
+        )
+        self.often_deferred = Gauge(
+            "outbox_often_deferred_events",
+            "Events that wait and were put off 25 times or more, counted up to 1,000.",
+            registry=registry,
+        )
+        self.holds = Gauge(
+            "outbox_holds", "Holds in force, on a key or on the app, by reason.", ["scope", "reason"], registry=registry
         )
         self.in_flight = Gauge("outbox_in_flight_events", "Events that a handler works on.", registry=registry)
         self.dispatch_delay = DelayHistogram(
@@ -83,6 +102,9 @@ class RelayMetrics:
             "outbox_listener_connected", "1 while LISTEN is connected: the doorbell is heard.", registry=registry
         )
         self.lanes_owned = Gauge("outbox_lanes_owned", "Lanes that this relay owns, of 64.", registry=registry)
+        self.lanes_unowned = Gauge(
+            "outbox_lanes_unowned", "Lanes, of 64, that belong to no relay whose lease is in force.", registry=registry
+        )
         self.rings = Counter("outbox_rings", "Notifications received.", registry=registry)
         self.polls = Counter("outbox_polls", "Looks at the log that no notification asked for.", registry=registry)
         self.bell_muted = Gauge(
@@ -108,6 +130,22 @@ class RelayMetrics:
         """Return the label of an event type."""
         return event_type if event_type in self._types else OTHER_TYPE
 
+    def database_lost(self) -> None:
+        """Show that an incarnation is over: nothing is owned or heard, and what the database would tell is not known.
+
+        Not known is NaN: Prometheus compares it with nothing, and a graph shows a gap. Only the age of the oldest
+        unsettled event goes on growing.
+        """
+        for gauge in (self.database_up, self.lanes_owned, self.listener_connected, self.bell_muted, self.backlog):
+            gauge.set(0)
+        for gauge in (self.waiting_estimate, self.often_deferred, self.lanes_unowned):
+            gauge.set(math.nan)
+        for reason in Reason:
+            self.waiting.labels(reason.value).set(math.nan)
+            self.oldest_waiting.labels(reason.value).set(math.nan)
+        for scope, hold_reason in HOLD_SERIES:
+            self.holds.labels(scope, hold_reason).set(math.nan)
+
     def _announce(self) -> None:
         """Show every series from the start: a counter that appears at 1 has no rate."""
         for label in (*self._types, OTHER_TYPE):
@@ -119,4 +157,7 @@ class RelayMetrics:
             for reason in Reason:
                 self.deferrals.labels(label, reason.value)
         for reason in Reason:
-            self.waiting.labels(reason.value).set(0)
+            self.waiting.labels(reason.value)
+            self.oldest_waiting.labels(reason.value)
+        for scope, hold_reason in HOLD_SERIES:
+            self.holds.labels(scope, hold_reason)

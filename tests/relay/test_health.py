@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 import json
+import math
 from functools import partial
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from outbox.outcome import Reason, Retry
-from tests.relay.running import TERMINATE, Script, Store, closed, emit, eventually, get, settings, state_is, working
+from outbox.event import LANE_COUNT
+from outbox.outcome import Hold, Reason, Retry
+from outbox.ownership import count_unowned_lanes
+from outbox.waiting import COUNT_OFTEN_DEFERRED
+from tests.relay.running import (
+    TERMINATE,
+    Script,
+    Store,
+    closed,
+    emit,
+    eventually,
+    get,
+    rows,
+    settings,
+    state_is,
+    working,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -23,6 +39,10 @@ FAMILIES = {
     "outbox_backlog_events": ("gauge", set()),
     "outbox_waiting_events": ("gauge", {"reason"}),
     "outbox_waiting_events_estimate": ("gauge", set()),
+    "outbox_oldest_waiting_seconds": ("gauge", {"reason"}),
+    "outbox_often_deferred_events": ("gauge", set()),
+    "outbox_holds": ("gauge", {"scope", "reason"}),
+    "outbox_lanes_unowned": ("gauge", set()),
     "outbox_in_flight_events": ("gauge", set()),
     "outbox_dispatch_delay_seconds": ("histogram", {"le"}),
     "outbox_settle_delay_seconds": ("histogram", {"le"}),
@@ -143,6 +163,80 @@ async def test_an_outage_is_shown(database: str, store: Store, script: Script) -
     assert pages == [200, *[503] * 20]
     assert (found["outbox_lanes_owned{}"], found["outbox_listener_connected{}"]) == (0, 0)
     assert (again["outbox_database_up{}"], again["outbox_lanes_owned{}"]) == (1, 64)
+
+
+async def test_an_outage_shows_no_figure_that_may_be_wrong_by_now(database: str, store: Store, script: Script) -> None:
+    """What waits, what is held and who owns what is not known; the age grows, for somebody may be emitting."""
+    asked = {
+        "outbox_waiting_events{reason=retry}",
+        "outbox_oldest_waiting_seconds{reason=retry}",
+        "outbox_often_deferred_events{}",
+        "outbox_holds{reason=token,scope=key}",
+        "outbox_lanes_unowned{}",
+    }
+    async with working(settings(database), script) as url:
+        async with closed(database):
+            await store.execute(TERMINATE)
+            await eventually(partial(is_down, url))
+            found = await samples(url)
+            later = await samples(url)
+        await eventually(partial(are_known, url, asked))
+        again = await samples(url)
+    assert {series for series in asked if math.isnan(found[series])} == asked
+    assert 0 < found["outbox_oldest_unsettled_seconds{}"] < later["outbox_oldest_unsettled_seconds{}"]
+    assert again["outbox_oldest_unsettled_seconds{}"] == 0
+    assert {again[series] for series in asked} == {0}
+
+
+async def test_what_is_held_and_what_is_put_off_again_and_again_is_counted(
+    database: str, store: Store, script: Script
+) -> None:
+    """A hold of the relay's goes by its reason, one by hand is the operator's, whatever was said."""
+    script.acts["a"] = [Hold(3600, "token", "refused")]
+    async with working(settings(database), script) as url:
+        event_id = await emit(store, "a", key="k")
+        await state_is(store, event_id, "waiting:held")
+        await store.execute("select outbox.hold('other', 'infinity', 'wrong pictures')")
+        await store.execute("update outbox.waiting set deferrals = 25")
+
+        async def counted() -> bool:
+            found = await samples(url)
+            return (
+                found["outbox_holds{reason=token,scope=key}"] == 1
+                and found["outbox_holds{reason=operator,scope=key}"] == 1
+                and found["outbox_holds{reason=operator,scope=app}"] == 0
+                and found["outbox_often_deferred_events{}"] == 1
+                and found["outbox_oldest_waiting_seconds{reason=held}"] > 0
+                and found["outbox_lanes_unowned{}"] == 0
+            )
+
+        await eventually(counted)
+        assert (await samples(url))["outbox_oldest_unsettled_seconds{}"] == 0  # it waits for a token, not for us
+
+
+async def test_lanes_of_a_relay_that_is_gone_are_counted(database: str, store: Store) -> None:
+    """Before somebody takes them."""
+    assert await count_unowned_lanes(store) == LANE_COUNT
+    await store.execute(
+        "with gone as (insert into outbox.relays (name, version, leased_until) values ('gone', '1', now())"
+        " returning id) update outbox.lanes set relay_id = gone.id from gone"
+    )
+    assert await count_unowned_lanes(store) == LANE_COUNT
+    await store.execute("update outbox.relays set leased_until = now() + interval '1 hour'")
+    assert await count_unowned_lanes(store) == 0
+
+
+async def test_counting_what_is_put_off_reads_nothing_else(store: Store) -> None:
+    """By the index that holds no other rows."""
+    await store.execute("set enable_seqscan = off")
+    plan = await rows(store, f"explain {COUNT_OFTEN_DEFERRED}", {"count_max": 10})
+    assert "waiting_often_deferred" in "\n".join(line for (line,) in plan)
+
+
+async def are_known(url: str, asked: set[str]) -> bool:
+    """Whether these series have values."""
+    found = await samples(url)
+    return not any(math.isnan(found[series]) for series in asked)
 
 
 async def is_down(url: str) -> bool:
