@@ -21,17 +21,6 @@ order by h.scope, h.key
 """
 
 
-HOLD_REASONS = ("rate_limited", "token", "account", "unknown", "operator")
-"""Why there are holds: those of the relay by their names, those by hand are the operator's, whatever the words."""
-
-COUNT_HOLDS: LiteralString = """
-select h.scope, case when h.reason = any (%(reasons)s::text[]) then h.reason else 'operator' end, count(*)
-from outbox.holds as h
-where h.held_until > clock_timestamp()
-group by 1, 2
-"""
-
-
 @dataclass(frozen=True, slots=True)
 class HoldInForce:
     """What pauses a key or the app now; `held_until` is None where a person must release it."""
@@ -74,9 +63,3 @@ async def find_holds(connection: AsyncConnection[TupleRow]) -> list[HoldInForce]
     """Return the holds that are in force, the app's first."""
     async with connection.cursor(row_factory=class_row(HoldInForce)) as cursor:
         return await (await cursor.execute(FIND_HOLDS)).fetchall()
-
-
-async def count_holds(connection: AsyncConnection[TupleRow]) -> dict[tuple[str, str], int]:
-    """Return how many holds are in force, by scope and one of `HOLD_REASONS`."""
-    rows = await (await connection.execute(COUNT_HOLDS, {"reasons": list(HOLD_REASONS)})).fetchall()
-    return {(scope, reason): count for scope, reason, count in rows}

@@ -119,6 +119,16 @@ cross join lateral (
 """
 """For each reason the head of an index, and so many of its entries: a million rows cost what the bound costs."""
 
+HOLD_REASONS = ("rate_limited", "token", "account", "unknown", "operator")
+"""Why there are holds: those of the relay by their names, those by hand are the operator's, whatever the words."""
+
+COUNT_HOLDS: LiteralString = """
+select h.scope, case when h.reason = any (%(reasons)s::text[]) then h.reason else 'operator' end, count(*)
+from outbox.holds as h
+where h.held_until > clock_timestamp()
+group by 1, 2
+"""
+
 COUNT_OFTEN_DEFERRED: LiteralString = """
 select count(*) from (select from outbox.waiting as w where w.deferrals >= 25 limit %(count_max)s) as counted
 """
@@ -271,3 +281,9 @@ async def count_often_deferred(connection: AsyncConnection[TupleRow], *, count_m
     assert row is not None
     count: int = row[0]
     return count
+
+
+async def count_holds(connection: AsyncConnection[TupleRow]) -> dict[tuple[str, str], int]:
+    """Return how many holds are in force, by scope and one of `HOLD_REASONS`."""
+    rows = await (await connection.execute(COUNT_HOLDS, {"reasons": list(HOLD_REASONS)})).fetchall()
+    return {(scope, reason): count for scope, reason, count in rows}

@@ -9,10 +9,9 @@ from anyio.abc import TaskStatus
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
-from outbox.holds import count_holds
 from outbox.outcome import Reason
 from outbox.ownership import count_unowned_lanes
-from outbox.waiting import count_often_deferred, count_waiting, estimate_waiting_count
+from outbox.waiting import count_holds, count_often_deferred, count_waiting, estimate_waiting_count
 from relay.clock import DatabaseClock
 from relay.metrics import HOLD_SERIES, RelayMetrics
 from relay.reader import Reader
@@ -51,22 +50,26 @@ class Gauges:
         self.metrics.oldest_unsettled.set_function(self._oldest_unsettled_seconds)
         task_status.started()
         try:
-            while True:
-                await self._look()
-                await anyio.sleep(self.every_seconds)
+            await self._read()
         finally:
             self._ended_at = self.clock.now()
 
-    async def _look(self) -> None:
-        waiting = await count_waiting(self.connection, count_max=WAITING_COUNT_MAX)
-        for reason, found in waiting.items():
-            self.metrics.waiting.labels(reason.value).set(found.count)
-            self.metrics.oldest_waiting.labels(reason.value).set(max(0.0, found.oldest_seconds or 0.0))
-        # A row of an older release does not say since when it is late.
-        late = max((found.oldest_seconds or 0.0 for reason, found in waiting.items() if reason in OWED), default=0.0)
-        self._waiting_since = self.clock.now() - late if late > 0 else None
-        self.metrics.waiting_estimate.set(await estimate_waiting_count(self.connection))
-        self.metrics.often_deferred.set(await count_often_deferred(self.connection, count_max=OFTEN_DEFERRED_COUNT_MAX))
+    async def _read(self) -> None:
+        while True:
+            waiting = await count_waiting(self.connection, count_max=WAITING_COUNT_MAX)
+            for reason, found in waiting.items():
+                self.metrics.waiting.labels(reason.value).set(found.count)
+                self.metrics.oldest_waiting.labels(reason.value).set(max(0.0, found.oldest_seconds or 0.0))
+            self.metrics.waiting_estimate.set(await estimate_waiting_count(self.connection))
+            # What waits for its time is not late, and a row of an older release does not say since when it is.
+            late = [found.oldest_seconds or 0.0 for reason, found in waiting.items() if reason in OWED]
+            self._waiting_since = self.clock.now() - max(late) if max(late) > 0 else None
+            await self._count()
+            await anyio.sleep(self.every_seconds)
+
+    async def _count(self) -> None:
+        often = await count_often_deferred(self.connection, count_max=OFTEN_DEFERRED_COUNT_MAX)
+        self.metrics.often_deferred.set(often)
         holds = await count_holds(self.connection)
         for series in HOLD_SERIES:
             self.metrics.holds.labels(*series).set(holds.get(series, 0))

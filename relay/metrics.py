@@ -11,8 +11,8 @@ from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from outbox.holds import HOLD_REASONS
 from outbox.outcome import Reason
+from outbox.waiting import HOLD_REASONS
 from relay.histogram import DelayHistogram
 
 _DELAY_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
@@ -85,6 +85,9 @@ class RelayMetrics:
         self.holds = Gauge(
             "outbox_holds", "Holds in force, on a key or on the app, by reason.", ["scope", "reason"], registry=registry
         )
+        self.lanes_unowned = Gauge(
+            "outbox_lanes_unowned", "Lanes, of 64, that belong to no relay whose lease is in force.", registry=registry
+        )
         self.in_flight = Gauge("outbox_in_flight_events", "Events that a handler works on.", registry=registry)
         self.dispatch_delay = DelayHistogram(
             "outbox_dispatch_delay_seconds",
@@ -102,9 +105,6 @@ class RelayMetrics:
             "outbox_listener_connected", "1 while LISTEN is connected: the doorbell is heard.", registry=registry
         )
         self.lanes_owned = Gauge("outbox_lanes_owned", "Lanes that this relay owns, of 64.", registry=registry)
-        self.lanes_unowned = Gauge(
-            "outbox_lanes_unowned", "Lanes, of 64, that belong to no relay whose lease is in force.", registry=registry
-        )
         self.rings = Counter("outbox_rings", "Notifications received.", registry=registry)
         self.polls = Counter("outbox_polls", "Looks at the log that no notification asked for.", registry=registry)
         self.bell_muted = Gauge(
