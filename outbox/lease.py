@@ -2,11 +2,15 @@
 
 Joining inserts a row with a new id, the fencing token of all that the relay writes. A relay whose `leased_until` has
 passed is retired by whoever comes first; only then are its lanes taken. Retiring updates the row, which every fenced
-write locks `for share`: one of the two waits for the other.
+write locks `for share`: one of the two waits for the other. A relay that lives gives up its lanes itself, and nobody
+else does: see `outbox.settle.release`.
+
+Whoever changes what others may own (joins, leaves, releases, retires) notifies `outbox` with the payload `lanes`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import LiteralString
 
@@ -14,12 +18,15 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
 from outbox.errors import LeaseLost
-from outbox.event import Lane, RelayId
+from outbox.event import LANE_COUNT, Lane, RelayId
 
 JOIN: LiteralString = """
-insert into outbox.relays (name, version, leased_until)
-values (%(name)s, %(version)s, clock_timestamp() + %(lease_seconds)s * interval '1 second')
-returning id
+with joined as (
+  insert into outbox.relays (name, version, leased_until)
+  values (%(name)s, %(version)s, clock_timestamp() + %(lease_seconds)s * interval '1 second')
+  returning id
+)
+select id, pg_notify('outbox', 'lanes') from joined
 """
 
 RENEW: LiteralString = """
@@ -28,21 +35,58 @@ where id = %(relay_id)s and retired_at is null
 returning extract(epoch from clock_timestamp())::float8
 """
 
+RETIRE: LiteralString = """
+update outbox.relays set retired_at = clock_timestamp() where id = %(relay_id)s and retired_at is null
+"""
+
 RETIRE_DEAD: LiteralString = """
-update outbox.relays set retired_at = clock_timestamp()
-where retired_at is null and (leased_until < clock_timestamp() or id = %(previous)s)
-returning id, name
+with retired as (
+  update outbox.relays as r set retired_at = clock_timestamp()
+  where r.id in (
+    select d.id from outbox.relays as d
+    where d.retired_at is null and d.leased_until < clock_timestamp()
+    for update skip locked
+  )
+  returning r.id, r.name
+)
+select id, name, pg_notify('outbox', 'lanes') from retired
+"""
+"""A relay whose row is locked is writing, or another one retires it: the next look finds what became of it."""
+
+SURVEY: LiteralString = """
+select
+  array(select r.id from outbox.relays as r where r.retired_at is null and r.leaving_at is null order by r.id),
+  (
+    select extract(epoch from min(r.leased_until) - clock_timestamp())::float8
+    from outbox.relays as r where r.retired_at is null and r.id <> %(relay_id)s
+  ),
+  (
+    select count(*) from outbox.lanes as l
+    where not exists (select from outbox.relays as r where r.id = l.relay_id and r.retired_at is null)
+  )
 """
 
 TAKE_LANES: LiteralString = """
-update outbox.lanes as l set relay_id = r.id
-from outbox.relays as r
-where r.id = %(relay_id)s and r.retired_at is null
-  and (
-    l.relay_id is null
+with free as (
+  select l.lane from outbox.lanes as l
+  where l.relay_id is null
     or exists (select from outbox.relays as owner where owner.id = l.relay_id and owner.retired_at is not null)
-  )
+  order by l.lane
+  limit %(count_max)s
+  for update of l
+)
+update outbox.lanes as l set relay_id = r.id
+from free, outbox.relays as r
+where l.lane = free.lane and r.id = %(relay_id)s and r.retired_at is null
 returning l.lane
+"""
+"""Two that take at once wait for one another at the first lane that both want, and then take different ones."""
+
+BEGIN_LEAVING: LiteralString = """
+with leaving as (
+  update outbox.relays set leaving_at = clock_timestamp() where id = %(relay_id)s and retired_at is null
+)
+select pg_notify('outbox', 'lanes')
 """
 
 LEAVE: LiteralString = """
@@ -68,6 +112,22 @@ HORIZON_PASSED: LiteralString = "select pg_snapshot_xmin(pg_current_snapshot()) 
 
 
 @dataclass(frozen=True, slots=True)
+class Survey:
+    """Who shares the lanes.
+
+    Attributes:
+        relay_ids: The relays that are neither retired nor leaving, the oldest first.
+        seconds_to_next_end: In how many seconds the first lease of the others ends (negative: it has ended); None where
+            there are no others.
+        free_count: Lanes that nobody owns, or a relay that is retired.
+    """
+
+    relay_ids: Sequence[RelayId]
+    seconds_to_next_end: float | None
+    free_count: int
+
+
+@dataclass(frozen=True, slots=True)
 class DeadRelay:
     """A relay whose lease ran out."""
 
@@ -76,7 +136,7 @@ class DeadRelay:
 
 
 async def join(connection: AsyncConnection[TupleRow], *, name: str, version: str, lease_seconds: float) -> RelayId:
-    """Join as a new incarnation, which owns no lane yet."""
+    """Join as a new incarnation, which owns no lane yet, and tell the other relays."""
     arguments = {"name": name, "version": version, "lease_seconds": lease_seconds}
     row = await (await connection.execute(JOIN, arguments)).fetchone()
     assert row is not None
@@ -92,16 +152,36 @@ async def renew(connection: AsyncConnection[TupleRow], relay_id: RelayId, *, lea
     return now
 
 
-async def retire_dead(connection: AsyncConnection[TupleRow], *, previous: RelayId | None = None) -> list[DeadRelay]:
-    """Retire the relays whose lease ran out, and our own previous incarnation, which writes nothing any more."""
-    rows = await (await connection.execute(RETIRE_DEAD, {"previous": previous})).fetchall()
-    return [DeadRelay(*row) for row in rows]
+async def retire(connection: AsyncConnection[TupleRow], relay_id: RelayId) -> None:
+    """Retire an incarnation of our own, which writes nothing any more; waits for what it is writing."""
+    await connection.execute(RETIRE, {"relay_id": relay_id})
 
 
-async def take_lanes(connection: AsyncConnection[TupleRow], relay_id: RelayId) -> list[Lane]:
-    """Take the lanes that nobody owns or whose owner is retired, and return them."""
-    rows = await (await connection.execute(TAKE_LANES, {"relay_id": relay_id})).fetchall()
+async def retire_dead(connection: AsyncConnection[TupleRow]) -> list[DeadRelay]:
+    """Retire the relays whose lease ran out, and tell the other relays."""
+    rows = await (await connection.execute(RETIRE_DEAD)).fetchall()
+    return [DeadRelay(relay_id, name) for relay_id, name, _ in rows]
+
+
+async def survey(connection: AsyncConnection[TupleRow], relay_id: RelayId) -> Survey:
+    """Return who shares the lanes with a relay, and what is free."""
+    row = await (await connection.execute(SURVEY, {"relay_id": relay_id})).fetchone()
+    assert row is not None
+    return Survey(*row)
+
+
+async def take_lanes(
+    connection: AsyncConnection[TupleRow], relay_id: RelayId, count_max: int = LANE_COUNT
+) -> list[Lane]:
+    """Take some of the lanes that nobody owns or whose owner is retired, and return them."""
+    arguments = {"relay_id": relay_id, "count_max": count_max}
+    rows = await (await connection.execute(TAKE_LANES, arguments)).fetchall()
     return sorted(lane for (lane,) in rows)
+
+
+async def begin_leaving(connection: AsyncConnection[TupleRow], relay_id: RelayId) -> None:
+    """Give up our share of the lanes, though not yet the lanes themselves, and tell the other relays."""
+    await connection.execute(BEGIN_LEAVING, {"relay_id": relay_id})
 
 
 async def leave(connection: AsyncConnection[TupleRow], relay_id: RelayId) -> None:

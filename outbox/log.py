@@ -22,6 +22,9 @@ Both halves are range scans of the index on `xid`; their union is sorted by `id`
 After down time one window may hold millions of events. It is worked through by position inside the window, never by
 moving the snapshot: its ids are listed once, 8 bytes each, and the rows fetched by primary key.
 
+Lanes that change hands come with a cursor of their own. The snapshots of one primary are ordered by inclusion: when two
+readers have read out their windows to one and the same snapshot, they stand at one place, and go on as one.
+
 `offset 0` in the statements keeps the planner from walking the whole primary key to save a sort.
 """
 
@@ -29,7 +32,7 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from sys import byteorder
@@ -44,7 +47,7 @@ NOTHING = "1:1:"
 """The snapshot in which nothing is visible: where a new cursor begins."""
 
 READ_NEXT_WINDOW: LiteralString = """
-with w as materialized (select pg_current_snapshot() as snapshot)
+with w as materialized (select coalesce(%(target)s::pg_snapshot, pg_current_snapshot()) as snapshot)
 select
   w.snapshot::text,
   e.id, e.lane, e.key, e.sequence, e.type, e.payload, e.headers, e.publish_at, e.expires_at, e.replay_of, e.created_at
@@ -68,7 +71,8 @@ left join lateral (
   limit %(limit)s
 ) as e on true
 """
-"""One round trip: the new window, and its first events. At least one row, with nulls where the window is empty."""
+"""One round trip: the next window, until now or a given snapshot, and its first events. At least one row, with nulls
+where the window is empty."""
 
 LIST_WINDOW: LiteralString = """
 with w as materialized (select %(window)s::pg_snapshot as snapshot)
@@ -109,11 +113,12 @@ order by e.id
 TAKE_SNAPSHOT: LiteralString = "select pg_current_snapshot()::text"
 
 LOAD_CURSORS: LiteralString = """
-select c.seen::text, c."window"::text, c.position, array_agg(c.lane order by c.lane)
+select c.seen::text, c."window"::text, min(c.position), array_agg(c.lane order by c.lane)
 from outbox.cursors as c
 where c.lane = any (%(lanes)s)
-group by c.seen::text, c."window"::text, c.position
+group by c.seen::text, c."window"::text
 """
+"""Lanes that stand in one window are read together from the first position: what is settled is skipped there anyway."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +134,7 @@ class Cursor:
 class LogReader:
     """Reads the log of some lanes that share a cursor, a slice at a time. Not for concurrent use.
 
-    What `read` has returned is *in hand* until `settled` is told of it; `low_water` is the cursor from which a
+    What `read` has returned is *in hand* until `settled` is told of it; `low_waters` are the cursors from which a
     successor finds all that is in hand now, and nothing lost.
 
     The first two windows may hold what a predecessor has settled already (it read further than it could save):
@@ -138,7 +143,7 @@ class LogReader:
     Attributes:
         connection: In autocommit: a window is read outside any transaction of ours, or it would hold back the
             horizon of the whole cluster.
-        lanes: The lanes.
+        lanes: The lanes; `join` adds some, and `detach`, also while `read` is under way, takes some away.
         cursor: Where to begin; then, how far has been read.
         slice_count: The most events that one `read` returns.
     """
@@ -150,17 +155,23 @@ class LogReader:
     _listed: array[int] = field(default_factory=lambda: array("q"))
     _listed_position: int = 0
     _windows_to_catch_up: int = 2
-    _low_water: LowWater = field(init=False)
+    _water: LowWater = field(init=False)
+    _earlier: list[tuple[Sequence[Lane], LowWater]] = field(default_factory=list)
     _reading: AsyncCursor[TupleRow] = field(init=False)
     _lanes_literal: str = field(init=False)
+    _detached: frozenset[Lane] = frozenset()
 
     def __post_init__(self) -> None:
-        self._low_water = LowWater(self.cursor)
-        self._lanes_literal = _literal(self.lanes)  # once, not at every look
+        self._water = LowWater(self.cursor)
         self._reading = self.connection.cursor(binary=True)
+        self._set_lanes(self.lanes)
 
-    async def read(self) -> list[Event]:
+    async def read(self, target: str | None = None) -> list[Event]:
         """Return the next events in order, at most a slice; none where there is nothing new.
+
+        Args:
+            target: Where a window that begins now ends: a snapshot that was taken after this reader was made, and is
+                not before the one where it stands. None is now.
 
         Raises:
             psycopg.Error: The cursor has not moved: read again, on this connection or with another reader.
@@ -168,8 +179,8 @@ class LogReader:
         if self._listed:
             return await self._fetch_slice()
         if self._windows_to_catch_up:
-            return await self._catch_up()
-        return await self._read_next_window()
+            return await self._catch_up(target)
+        return await self._read_next_window(target)
 
     @property
     def catching_up(self) -> bool:
@@ -181,28 +192,73 @@ class LogReader:
         """How many events of the current window are listed and not yet read."""
         return len(self._listed) - self._listed_position
 
+    def stands_at(self, target: str | None) -> bool:
+        """Tell whether a window is read out, and ended where the target is; anywhere, for None."""
+        return not self._listed and not self.catching_up and target in (None, self.cursor.window)
+
     @property
     def in_hand_count(self) -> int:
         """How many events have been read and not settled."""
-        return self._low_water.in_hand_count
+        return self._water.in_hand_count + sum(water.in_hand_count for _, water in self._earlier)
+
+    def has_in_hand(self, event_id: EventId) -> bool:
+        """Tell whether an event has been read, is not settled, and its lane was not given up meanwhile."""
+        return event_id in self._water or any(event_id in water for _, water in self._earlier)
 
     def oldest_in_hand_at(self) -> datetime | None:
         """Return when the oldest event in hand was emitted; of the first window that has one in hand."""
-        return self._low_water.oldest_at()
+        waters = [self._water, *(water for _, water in self._earlier)]
+        return min((at for water in waters if (at := water.oldest_at()) is not None), default=None)
 
     def settled(self, event_ids: Iterable[EventId]) -> None:
         """Take note that these events have a receipt or a waiting row, durably. Others' ids are passed over."""
-        self._low_water.settled(event_ids)
+        self._water.settled(event_ids)
+        if self._earlier:
+            for _, water in self._earlier:
+                water.settled(event_ids)
+            self._earlier = [(lanes, water) for lanes, water in self._earlier if water.in_hand_count]
 
-    def low_water(self) -> Cursor:
-        """Return the cursor that may be saved: everything before it is settled."""
-        return self._low_water.cursor()
+    def low_waters(self) -> list[tuple[Sequence[Lane], Cursor]]:
+        """Return the cursors that may be saved, with their lanes: everything before them is settled."""
+        left = set(self.lanes)
+        waters = []
+        for lanes, water in self._earlier:
+            if held_back := left.intersection(lanes):
+                waters.append((sorted(held_back), water.cursor()))
+                left -= held_back
+        return [*waters, (sorted(left), self._water.cursor())] if left else list(waters)
 
-    async def _read_next_window(self) -> list[Event]:
+    def join(self, other: LogReader) -> None:
+        """Read the lanes of another reader too, which stands at the same snapshot, and is of no use afterwards."""
+        boundary = self.cursor.window
+        assert self.stands_at(boundary)
+        assert other.stands_at(boundary)
+        for each in (self, other):
+            self._earlier += [(each.lanes, each._water)] if each._water.in_hand_count else []  # noqa: SLF001 (our own)
+        self._earlier += other._earlier
+        self._set_lanes(sorted((*self.lanes, *other.lanes)))
+        self.cursor = Cursor(boundary, boundary, 0)
+        self._water = LowWater(self.cursor)
+
+    def detach(self, lanes: Collection[Lane]) -> dict[Lane, Departure]:
+        """Read no more of some lanes, from now on, and return where each of them stands."""
+        leaving = frozenset(lanes).intersection(self.lanes)
+        departures = {lane: Departure(self.cursor) for lane in leaving}
+        if leaving:
+            for water in (*(water for _, water in self._earlier), self._water):
+                for event, cursor in water.take_out(leaving):
+                    departures[event.lane].in_hand[event.id] = cursor
+            self._earlier = [(lanes, water) for lanes, water in self._earlier if water.in_hand_count]
+            self._set_lanes([lane for lane in self.lanes if lane not in leaving])
+            # What is listed, or being read at this moment, may hold events of theirs.
+            self._detached |= leaving
+        return departures
+
+    async def _read_next_window(self, target: str | None) -> list[Event]:
+        self._detached = frozenset()  # nothing of theirs is listed any more
         seen = self.cursor.window
-        rows = await self._rows(
-            READ_NEXT_WINDOW, {"seen": seen, "lanes": self._lanes_literal, "limit": self.slice_count + 1}
-        )
+        arguments = {"seen": seen, "target": target, "lanes": self._lanes_literal, "limit": self.slice_count + 1}
+        rows = await self._rows(READ_NEXT_WINDOW, arguments)
         window: str = rows[0][0]
         if rows[0][1] is None:
             self._begin(seen, window)
@@ -213,12 +269,12 @@ class LogReader:
             # Listed before anything moves: a failure here leaves the cursor where it was.
             self._listed = await self._list(Cursor(seen, window, events[-1].id), unsettled=False)
         self._begin(seen, window)
-        self._hand_out(events)
-        return events
+        return self._hand_out(events)
 
-    async def _catch_up(self) -> list[Event]:
+    async def _catch_up(self, target: str | None) -> list[Event]:
+        self._detached = frozenset()
         if self._windows_to_catch_up == 1:
-            window: str = (await self._rows(TAKE_SNAPSHOT, {}))[0][0]
+            window = await take_snapshot(self.connection) if target is None else target
             ahead = Cursor(self.cursor.window, window, 0)
         else:
             ahead = self.cursor
@@ -229,7 +285,7 @@ class LogReader:
         if listed:
             return await self._fetch_slice()
         self._windows_to_catch_up -= 1
-        return await self._catch_up() if self._windows_to_catch_up else []
+        return await self._catch_up(target) if self._windows_to_catch_up else []
 
     async def _list(self, cursor: Cursor, *, unsettled: bool) -> array[int]:
         arguments = {
@@ -250,7 +306,7 @@ class LogReader:
         ids = _literal(self._listed[self._listed_position : upper])
         events = [Event._make(row) for row in await self._rows(FETCH, {"ids": ids})]
         self._listed_position = upper
-        self._hand_out(events)
+        events = self._hand_out(events)
         if upper >= len(self._listed):
             self._listed = array("q")
             self._listed_position = 0
@@ -263,12 +319,44 @@ class LogReader:
 
     def _begin(self, seen: str, window: str) -> None:
         self.cursor = Cursor(seen, window, 0)
-        self._low_water.begin(seen, window)
+        self._water.begin(seen, window)
 
-    def _hand_out(self, events: list[Event]) -> None:
-        if events:
-            self.cursor = Cursor(self.cursor.seen, self.cursor.window, events[-1].id)
-            self._low_water.read(events)
+    def _hand_out(self, events: list[Event]) -> list[Event]:
+        """Take events in hand, but for those of lanes that were given up since they were listed or asked for."""
+        if not events:
+            return events
+        self.cursor = Cursor(self.cursor.seen, self.cursor.window, events[-1].id)
+        if self._detached:
+            events = [event for event in events if event.lane not in self._detached]
+        self._water.read(events, self.cursor.position)
+        return events
+
+    def _set_lanes(self, lanes: Sequence[Lane]) -> None:
+        self.lanes = lanes
+        self._lanes_literal = _literal(lanes)  # once, not at every look
+        self._detached -= frozenset(lanes)
+
+
+@dataclass(slots=True)
+class Departure:
+    """Where one lane stands that is read no more.
+
+    Attributes:
+        read_to: How far it has been read.
+        in_hand: The cursor before each event that was read and is not settled, in the order of reading.
+    """
+
+    read_to: Cursor
+    in_hand: dict[EventId, Cursor] = field(default_factory=dict)
+
+    def settled(self, event_ids: Iterable[EventId]) -> None:
+        """Let events go; others' ids are passed over."""
+        for event_id in event_ids:
+            self.in_hand.pop(event_id, None)
+
+    def low_water(self) -> Cursor:
+        """Return the cursor for the next owner: it finds what is in hand, and all that was not read."""
+        return next(iter(self.in_hand.values()), self.read_to)
 
 
 def _literal(numbers: Iterable[int]) -> str:
@@ -278,12 +366,12 @@ def _literal(numbers: Iterable[int]) -> str:
 
 @dataclass(slots=True)
 class _Window:
-    """A window that has been begun: `in_hand` in the order of reading, by `created_at`; `position` the last id read."""
+    """A window that has been begun: `in_hand` in the order of reading; `position` the last id read."""
 
     seen: str
     window: str
     position: int
-    in_hand: dict[EventId, datetime] = field(default_factory=dict)
+    in_hand: dict[EventId, Event] = field(default_factory=dict)
 
 
 class LowWater:
@@ -299,6 +387,10 @@ class LowWater:
         self._windows: deque[_Window] = deque([_Window(cursor.seen, cursor.window, cursor.position)])
         self._by_event: dict[EventId, _Window] = {}
 
+    def __contains__(self, event_id: EventId) -> bool:
+        """Tell whether an event is in hand."""
+        return event_id in self._by_event
+
     @property
     def in_hand_count(self) -> int:
         """How many events are in hand."""
@@ -307,19 +399,19 @@ class LowWater:
     def oldest_at(self) -> datetime | None:
         """Return when the first event in hand was emitted."""
         self._drop_settled_windows(keep_last=True)
-        return min(self._windows[0].in_hand.values(), default=None)
+        return min((event.created_at for event in self._windows[0].in_hand.values()), default=None)
 
     def begin(self, seen: str, window: str) -> None:
         """Begin the window after the current one, which has been read out."""
         self._drop_settled_windows(keep_last=False)
         self._windows.append(_Window(seen, window, 0))
 
-    def read(self, events: Sequence[Event]) -> None:
-        """Take events of the current window, in the order of their ids, in hand."""
+    def read(self, events: Sequence[Event], position: int) -> None:
+        """Take events of the current window, in the order of their ids, in hand; it is read up to a position."""
         current = self._windows[-1]
-        current.position = events[-1].id
+        current.position = position
         for event in events:
-            current.in_hand[event.id] = event.created_at
+            current.in_hand[event.id] = event
             self._by_event[event.id] = current
 
     def settled(self, event_ids: Iterable[EventId]) -> None:
@@ -328,6 +420,17 @@ class LowWater:
             window = self._by_event.pop(event_id, None)
             if window is not None:
                 del window.in_hand[event_id]
+
+    def take_out(self, lanes: Collection[Lane]) -> list[tuple[Event, Cursor]]:
+        """Let the events of some lanes go, unsettled, and return them as read, with the cursor before each."""
+        taken = [
+            (event, Cursor(window.seen, window.window, event.id - 1))
+            for window in self._windows
+            for event in window.in_hand.values()
+            if event.lane in lanes
+        ]
+        self.settled([event.id for event, _ in taken])
+        return taken
 
     def cursor(self) -> Cursor:
         """Return the cursor before which everything is settled."""
@@ -341,7 +444,15 @@ class LowWater:
             self._windows.popleft()
 
 
+async def take_snapshot(connection: AsyncConnection[TupleRow]) -> str:
+    """Return what is visible now, as PostgreSQL prints it: a place in the log."""
+    row = await (await connection.execute(TAKE_SNAPSHOT)).fetchone()
+    assert row is not None
+    snapshot: str = row[0]
+    return snapshot
+
+
 async def load_cursors(connection: AsyncConnection[TupleRow], lanes: Sequence[Lane]) -> list[tuple[Cursor, list[Lane]]]:
-    """Return the saved cursors of some lanes, lanes that share one together."""
+    """Return the saved cursors of some lanes, lanes that stand in one window together."""
     rows = await (await connection.execute(LOAD_CURSORS, {"lanes": list(lanes)})).fetchall()
     return [(Cursor(seen, window, position), shared) for seen, window, position, shared in rows]

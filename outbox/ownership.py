@@ -17,6 +17,7 @@ select
   case
     when r.retired_at is not null then 'retired'
     when r.leased_until <= clock_timestamp() then 'expired'
+    when r.leaving_at is not null then 'leaving'
     else 'working'
   end as state,
   (select count(*) from outbox.lanes as l where l.relay_id = r.id) as lane_count,
@@ -99,15 +100,16 @@ LOOKED_AT_MAX = 10_000
 
 @dataclass(frozen=True, slots=True)
 class RelayRow:
-    """An incarnation. It is `expired` until another relay retires it: it may write nothing more, nor own lanes long.
+    """An incarnation.
 
-    `is_awake`: it polls, and has asked writers not to ring.
+    It is `leaving` while it drains its lanes and takes none, and `expired` until another relay retires it: it may write
+    nothing more, nor own lanes long. `is_awake`: it polls, and has asked writers not to ring.
     """
 
     id: RelayId
     name: str
     version: str
-    state: Literal["working", "expired", "retired"]
+    state: Literal["working", "leaving", "expired", "retired"]
     lane_count: int
     is_awake: bool
     started_at: datetime

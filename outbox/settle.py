@@ -13,7 +13,7 @@ One writer at a time for each relay: two transactions that share-lock one row at
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Literal, LiteralString
 
@@ -136,11 +136,16 @@ stepped as (
   from fence, verdicts as t
   where t.verdict = 'written'
   returning event_id, position, created_at
+),
+told as materialized (
+  -- A key's events are all ours; the app's are every relay's.
+  select pg_notify('outbox', 'holds') from held where held.key = '' limit 1
 )
 select v.event_id, v.position, v.verdict, s.created_at
 from fence
 left join verdicts as v on true
 left join stepped as s on s.event_id = v.event_id and s.position = v.position
+left join told on true
 """
 
 SAVE_CURSORS: LiteralString = """
@@ -163,6 +168,32 @@ saved as (
 select id from fence
 """
 
+RELEASE: LiteralString = """
+with fence as materialized (
+  select r.id
+  from outbox.relays as r
+  where r.id = %(relay_id)s and r.retired_at is null
+    and cardinality(%(lanes)s::smallint[]) = (
+      select count(*) from outbox.lanes as l where l.relay_id = r.id and l.lane = any (%(lanes)s::smallint[])
+    )
+  for share of r
+),
+saved as (
+  update outbox.cursors as c
+  set seen = t.seen::pg_snapshot, "window" = t."window"::pg_snapshot, position = t.position,
+    saved_at = clock_timestamp()
+  from fence, unnest(
+    %(lanes)s::smallint[], %(seen)s::text[], %(windows)s::text[], %(positions)s::bigint[]
+  ) as t (lane, seen, "window", position)
+  where c.lane = t.lane
+),
+released as (
+  update outbox.lanes as l set relay_id = null from fence where l.lane = any (%(lanes)s::smallint[])
+)
+select id, pg_notify('outbox', 'lanes') from fence
+"""
+"""Gives lanes up: what the next owner must know is written together with its being free to own them."""
+
 PROMOTE: LiteralString = """
 with fence as materialized (
   select r.id from outbox.relays as r where r.id = %(relay_id)s and r.retired_at is null for share of r
@@ -184,7 +215,32 @@ promoted as (
 )
 select heads.key, heads.sequence, heads.event_id is null as free from fence, heads
 """
-"""Makes the first waiting event of each sequence due if it is parked: nothing is before it any more."""
+"""Makes the first waiting event of each sequence due if it is parked: nothing is before it any more.
+
+The lanes need no proof: the relay writes one statement at a time, and has just settled events of these sequences."""
+
+PROMOTE_ORPHANS: LiteralString = """
+with fence as materialized (
+  select r.id
+  from outbox.relays as r
+  where r.id = %(relay_id)s and r.retired_at is null
+    and cardinality(%(lanes)s::smallint[]) = (
+      select count(*) from outbox.lanes as l where l.relay_id = r.id and l.lane = any (%(lanes)s::smallint[])
+    )
+  for share of r
+),
+promoted as (
+  update outbox.waiting as w set due_at = clock_timestamp()
+  from fence
+  where w.lane = any (%(lanes)s::smallint[]) and w.reason = 'parked' and w.due_at > clock_timestamp()
+    and not exists (
+      select from outbox.waiting as earlier
+      where earlier.key = w.key and earlier.sequence = w.sequence and earlier.event_id < w.event_id
+    )
+)
+select id from fence
+"""
+"""What is parked behind nothing: its relay died between the receipt of the event before and the promotion."""
 
 _REFUSALS = ("22", "23", "54")
 """SQLSTATE classes of what is wrong with a row: data, a constraint, a limit of the program. A row that is there already
@@ -234,6 +290,33 @@ async def save_cursor(
     }
     if await (await connection.execute(SAVE_CURSORS, arguments)).fetchone() is None:
         raise LeaseLost(f"relay {relay_id} is retired, or a lane whose cursor it saved is another's")
+
+
+async def release(connection: AsyncConnection[TupleRow], relay_id: RelayId, low_waters: Mapping[Lane, Cursor]) -> None:
+    """Give up lanes, save where the next owner begins to read each of them, and tell the other relays.
+
+    Nothing of these lanes may be in flight, nor anything else be written for them afterwards.
+
+    Raises:
+        LeaseLost: This incarnation is retired or does not own the lanes; nothing was written.
+    """
+    cursors = list(low_waters.values())
+    arguments = {
+        "relay_id": relay_id,
+        "lanes": list(low_waters),
+        "seen": [cursor.seen for cursor in cursors],
+        "windows": [cursor.window for cursor in cursors],
+        "positions": [cursor.position for cursor in cursors],
+    }
+    if await (await connection.execute(RELEASE, arguments)).fetchone() is None:
+        raise LeaseLost(f"relay {relay_id} is retired, or a lane that it gave up is another's")
+
+
+async def promote_orphans(connection: AsyncConnection[TupleRow], relay_id: RelayId, lanes: Sequence[Lane]) -> None:
+    """Make due what is parked in lanes that were just taken, where nothing is before it. Raises LeaseLost."""
+    arguments = {"relay_id": relay_id, "lanes": list(lanes)}
+    if await (await connection.execute(PROMOTE_ORPHANS, arguments)).fetchone() is None:
+        raise LeaseLost(f"relay {relay_id} is retired, or a lane that it took is another's")
 
 
 async def promote(

@@ -8,7 +8,8 @@ doorbell -> reader -> scheduler -> workers -> settler
                                   what waits
 
 delivery.py holds.py scheduler.py decide.py backoff.py    values and pure decisions
-clock.py lanes.py                                         the database's time, the lease
+clock.py lease.py                                         the database's time, the lease
+keeper.py drainer.py                                      which lanes are ours: taken, and given up drained
 guard.py                                                  whether this is still the cluster that the log belongs to
 gauges.py pruner.py                                       what is read and deleted now and then
 incarnation.py                                            all of the above, for as long as one lease lasts

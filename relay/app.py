@@ -156,7 +156,7 @@ class Supervisor:
             )
         return Readiness(
             lease_held=incarnation.lease.held,
-            lanes_owned=len(incarnation.lease.lanes) if incarnation.working else 0,
+            lanes_owned=len(incarnation.lanes),
             listener_connected=incarnation.doorbell is not None and incarnation.doorbell.listening,
             verify_only=self._guard.verify_only,
         )

@@ -64,3 +64,8 @@ class Park:
 
     reason: Reason
     delay_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class PutBack:
+    """Its lane is given up: nothing is written, it stays in the log or in `outbox.waiting` as it is."""

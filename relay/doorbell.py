@@ -12,14 +12,14 @@ relay sleeps:
     LINGERING  look until no session remembers the muted bell; take a horizon, and look until every transaction that
                may have found it muted has ended; then RINGING
 
-A relay begins by lingering: a lane that changes hands may have had a muted bell before. NOTIFY is a hint, the log is
-the truth: whatever the bell does, the fallback poll finds every event.
+Whenever lanes are taken, the relay lingers: their bell may have been muted before. NOTIFY is a hint, the log is the
+truth: whatever the bell does, the fallback poll finds every event. All relays hear all bells, and each obeys its own.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -34,7 +34,7 @@ from psycopg.rows import TupleRow
 
 from outbox import database, lease
 from outbox.errors import DatabaseUnsuitable
-from outbox.event import RelayId
+from outbox.event import Lane, RelayId
 from relay.metrics import RelayMetrics
 from relay.settings import RelaySettings
 
@@ -85,18 +85,23 @@ class Doorbell:
         control: The reader's connection: it waits here while it does not read.
         relay_id: Whose bell it is.
         metrics: Rings, polls, listener.
-        on_waiting_changed: Called when an operator changed what waits, or a hold.
+        lanes: Whose bells are ours: a set that others change.
+        on_waiting_changed: Called when what waits, or a hold, was changed by others.
+        on_lanes_changed: Called when another relay joined or gave up lanes.
     """
 
     settings: RelaySettings
     control: AsyncConnection[TupleRow]
     relay_id: RelayId
     metrics: RelayMetrics
+    lanes: Collection[Lane]
     on_waiting_changed: Callable[[], None]
+    on_lanes_changed: Callable[[], None]
     listening: bool = False
     bell: Bell = Bell.LINGERING
     _horizon: str | None = None
     _lingering_since: float = field(default_factory=time.monotonic)
+    _taken_count: int = 0
     _linger_seconds: float = 0.002
     _rung: anyio.Event = field(default_factory=anyio.Event)
     _rings: Rate = field(init=False)
@@ -110,6 +115,46 @@ class Doorbell:
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Listen on a connection of our own until cancelled, and build it anew, with jitter, when it breaks."""
+        try:
+            await self._stay_connected(task_status)
+        finally:
+            self.metrics.listener_connected.set(0)
+
+    @property
+    def will_ring(self) -> bool:
+        """Whether what commits after the last look is heard of, so that no other look is needed to find it."""
+        return self.bell is Bell.RINGING and self.listening
+
+    def ring(self) -> None:
+        """Have the reader look now."""
+        self._rung.set()
+
+    def taken(self) -> None:
+        """Lanes were taken: whoever is writing at this moment may have found another relay's bell muted."""
+        self._taken_count += 1
+        if self.bell is not Bell.MUTED:  # it will linger when it rings again
+            self._begin_lingering()
+        self.ring()
+
+    async def wait(self) -> None:
+        """Return when it is time to look at the log. Raises LeaseLost, psycopg.Error."""
+        match self.bell:
+            case Bell.RINGING:
+                await self._wait_for_ring()
+            case Bell.MUTED:
+                await self._wait_muted()
+            case Bell.LINGERING:
+                await self._linger()
+        self._rung = anyio.Event()
+
+    def found(self, count: int) -> None:
+        """Take note of how many events a look found: the muted bell stays so while they keep coming."""
+        now = time.monotonic()
+        self._events.count(now, count)
+        if self._events.high:
+            self._busy_at = now
+
+    async def _stay_connected(self, task_status: TaskStatus[None]) -> None:
         task_status.started()  # deaf until connected, and polling on purpose
         random = Random()
         failures, lost_at, is_told = 0, time.monotonic(), False
@@ -132,33 +177,6 @@ class Doorbell:
             self._set_listening(False)
             failures += 1
             await anyio.sleep(random.uniform(0.1, min(10.0, 0.5 * 2 ** min(failures, 5))))
-
-    @property
-    def will_ring(self) -> bool:
-        """Whether what commits after the last look is heard of, so that no other look is needed to find it."""
-        return self.bell is Bell.RINGING and self.listening
-
-    def ring(self) -> None:
-        """Have the reader look now."""
-        self._rung.set()
-
-    async def wait(self) -> None:
-        """Return when it is time to look at the log. Raises LeaseLost, psycopg.Error."""
-        match self.bell:
-            case Bell.RINGING:
-                await self._wait_for_ring()
-            case Bell.MUTED:
-                await self._wait_muted()
-            case Bell.LINGERING:
-                await self._linger()
-        self._rung = anyio.Event()
-
-    def found(self, count: int) -> None:
-        """Take note of how many events a look found: the muted bell stays so while they keep coming."""
-        now = time.monotonic()
-        self._events.count(now, count)
-        if self._events.high:
-            self._busy_at = now
 
     async def _wait_for_ring(self) -> None:
         if self._rings.high:
@@ -188,10 +206,16 @@ class Doorbell:
         self.bell, self._horizon, self._lingering_since = Bell.LINGERING, None, time.monotonic()
 
     async def _linger(self) -> None:
-        if self._horizon is None and time.monotonic() - self._lingering_since > _REMEMBERED_SECONDS:
-            self._horizon = await lease.take_horizon(self.control)
+        taken_count = self._taken_count
+        horizon = self._horizon
+        if horizon is None and time.monotonic() - self._lingering_since > _REMEMBERED_SECONDS:
+            horizon = await lease.take_horizon(self.control)
             self._linger_seconds = 0.002
-        if self._horizon is not None and await lease.horizon_passed(self.control, self._horizon):
+        passed = horizon is not None and await lease.horizon_passed(self.control, horizon)
+        if taken_count != self._taken_count:
+            return  # this horizon was taken before the lanes were
+        self._horizon = horizon
+        if passed:
             # No sleep: what those transactions wrote is read by the look that follows.
             self.bell, self._horizon = Bell.RINGING, None
             return
@@ -210,13 +234,18 @@ class Doorbell:
     async def _listen(self, connection: AsyncConnection[TupleRow]) -> None:
         while True:
             async for notification in connection.notifies(timeout=_LISTENER_CHECK_SECONDS):
-                self.metrics.rings.inc()
-                self._rings.count(time.monotonic())
-                if notification.payload.isdigit():
-                    self.ring()
-                else:
-                    self.on_waiting_changed()
+                self._hear(notification.payload)
             await connection.execute("select 1")  # a half-open socket would be silent for ever
+
+    def _hear(self, payload: str) -> None:
+        if payload == "lanes":
+            self.on_lanes_changed()
+        elif not payload.isdigit():
+            self.on_waiting_changed()
+        elif int(payload) in self.lanes:
+            self.metrics.rings.inc()
+            self._rings.count(time.monotonic())
+            self.ring()
 
     def _set_listening(self, listening: bool) -> None:
         if listening != self.listening:

@@ -21,7 +21,7 @@ from outbox import cluster
 from outbox.cluster import FOREIGN_XIDS, Comparison, Evidence, Finding
 from outbox.errors import VerifyOnly
 from outbox.event import EventId
-from relay.lanes import Lease
+from relay.lease import Lease
 from relay.metrics import RelayMetrics
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()

@@ -26,6 +26,7 @@ class Holds:
     _loaded: dict[str | None, float] = field(default_factory=dict)
     _own: dict[str | None, _Own] = field(default_factory=dict)
     _look: int = 0
+    _taken_over: int = 0
 
     def hold(self, key: str | None, until: float) -> None:
         """Hold a key from now on; a hold is never shortened."""
@@ -44,7 +45,13 @@ class Holds:
         return self._look
 
     def looked(self, look: int, found: Iterable[tuple[str | None, float]]) -> None:
-        """Take over what a look found; ours that it could see are the database's now."""
+        """Take over what a look found; ours that it could see are the database's now.
+
+        A look that began before another one that was taken over sees nothing that the other one did not.
+        """
+        if look < self._taken_over:
+            return
+        self._taken_over = look
         self._loaded = dict(found)
         self._own = {
             key: own for key, own in self._own.items() if own.written_at_look is None or own.written_at_look >= look

@@ -1,9 +1,14 @@
 """One relay incarnation: everything that lives as long as one lease.
 
-    services    lease, doorbell, settler     end last
+    services    lease, doorbell, settler,    end last: a statement of theirs that is cancelled costs the connection
+                keeper, drainer
     handlers    workers                      finish within shutdown_seconds
     intake      reader, timers, gauges,      ends first
                 guard, pruner
+
+The services work on a set of lanes that changes: all 64 where this relay is alone, its share where there are others,
+none where it stands by. The keeper takes lanes, `_Relay.begin` has them worked on; the drainer gives them up again.
+A shutdown gives up all.
 
 Whatever breaks (the lease is lost, the database goes away) ends the whole incarnation, and with it all that is in
 memory. The next one reads again from the saved cursors: what has a receipt or a waiting row is skipped, what was begun
@@ -14,7 +19,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -28,10 +33,10 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
 from outbox import database
-from outbox.event import Event, EventId, RelayId
+from outbox.event import Event, EventId, Lane, RelayId
 from outbox.handler import Handler
 from outbox.ledger import Step
-from outbox.log import LogReader, load_cursors
+from outbox.log import load_cursors
 from outbox.outcome import Defer, Reason
 from outbox.waiting import load_blocked_sequences, load_holds
 from relay.backoff import Backoff
@@ -39,10 +44,12 @@ from relay.clock import DatabaseClock
 from relay.decide import Policy
 from relay.delivery import Delivery, Park
 from relay.doorbell import Doorbell
+from relay.drainer import Drainer
 from relay.gauges import Gauges
 from relay.guard import Guard
 from relay.holds import Holds
-from relay.lanes import Lease
+from relay.keeper import Keeper
+from relay.lease import Lease
 from relay.metrics import RelayMetrics
 from relay.pruner import Pruner
 from relay.reader import Reader
@@ -55,12 +62,14 @@ from relay.worker import Workers
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 _IDLE_SAVE_SECONDS = 60.0
-_SAVE_SECONDS_MAX = 5.0
+
+_ENDING_SECONDS = 2.0
+"""What handlers get to obey in when they are ended at a shutdown."""
 
 
 @dataclass(slots=True)
 class Incarnation:
-    """Joins, takes the lanes, works until told to stop, and leaves.
+    """Joins, works on its share of the lanes until told to stop, and leaves.
 
     Attributes:
         settings: The relay's.
@@ -70,8 +79,8 @@ class Incarnation:
         name: Host and process, for people.
         version: This release.
         lease: Its lease, once it has joined.
-        working: It owns its lanes and delivers their events.
-        doorbell: Its doorbell, once it owns its lanes.
+        lanes: What it works on now.
+        doorbell: Its doorbell, once there is one.
     """
 
     settings: RelaySettings
@@ -81,7 +90,7 @@ class Incarnation:
     name: str
     version: str
     lease: Lease | None = None
-    working: bool = False
+    lanes: set[Lane] = field(default_factory=set)
     doorbell: Doorbell | None = None
 
     async def run(self, stop: anyio.Event, *, previous: RelayId | None) -> None:
@@ -109,13 +118,12 @@ class Incarnation:
             try:
                 async with anyio.create_task_group() as services:
                     await services.start(lease.run)
-                    if await lease.take_all(stop):
-                        await self._work(stop, lease, clock, connect, services)
+                    await self._work(stop, lease, clock, connect, services)
                     await lease.leave()
                     log.info("relay.stopped", relay_id=lease.relay_id)
                     services.cancel_scope.cancel()
             finally:
-                self.working = False
+                self.lanes.clear()
 
     async def _work(
         self, stop: anyio.Event, lease: Lease, clock: DatabaseClock, connect: _Connect, services: TaskGroup
@@ -129,25 +137,28 @@ class Incarnation:
             guard=self.guard,
             clock=clock,
             lease=lease,
+            lanes=self.lanes,
             connect=connect,
         )
         self.doorbell = relay.doorbell
         await services.start(relay.doorbell.run)
         await services.start(relay.settler.run)
         await services.start(relay.workers.run)
+        await services.start(relay.drainer.run)
+        services.start_soon(relay.save_cursors, settings.cursor_seconds)
         async with anyio.create_task_group() as intake:
             await intake.start(relay.timers.run)
             await intake.start(relay.reader.run)
             await intake.start(relay.gauges.run)
             await intake.start(self.guard.run, relay.gauges.connection)
             await intake.start(Pruner(settings).run)
-            intake.start_soon(relay.save_cursors, settings.cursor_seconds)
-            self.working = True
-            log.info("relay.started", relay_id=lease.relay_id, lanes=len(lease.lanes), name=self.name)
+            await services.start(relay.keeper.run)
+            log.info("relay.started", relay_id=lease.relay_id, lanes=len(self.lanes), name=self.name)
             await stop.wait()
-            self.working = False
             log.info("relay.stopping", relay_id=lease.relay_id)
             intake.cancel_scope.cancel()
+        await relay.keeper.close()
+        await lease.begin_leaving()
         await relay.shut_down(settings.shutdown_seconds)
 
 
@@ -155,13 +166,17 @@ class Incarnation:
 class _Relay:
     """The services of an incarnation, and what they tell one another."""
 
-    scheduler: Scheduler
     guard: Guard
+    lanes: set[Lane]
+    scheduler: Scheduler = field(default_factory=Scheduler)
+    holds: Holds = field(default_factory=Holds)
     doorbell: Doorbell = field(init=False)
     reader: Reader = field(init=False)
     timers: Timers = field(init=False)
     workers: Workers = field(init=False)
     settler: Settler = field(init=False)
+    drainer: Drainer = field(init=False)
+    keeper: Keeper = field(init=False)
     gauges: Gauges = field(init=False)
 
     @classmethod
@@ -174,65 +189,71 @@ class _Relay:
         guard: Guard,
         clock: DatabaseClock,
         lease: Lease,
+        lanes: set[Lane],
         connect: _Connect,
     ) -> _Relay:
-        """Wire the services for the lanes of a lease."""
+        """Wire the services; none of them has a lane yet."""
         reading = await connect("outbox-reader", database.PLANNER_SETTINGS)
-        waiting = await connect("outbox-timers", database.PLANNER_SETTINGS)
-        scheduler = Scheduler()
-        scheduler.block(await load_blocked_sequences(waiting, lease.lanes))
-        holds = Holds()
-        look = holds.begin_look()
-        holds.looked(look, [(hold.key, time.monotonic() + hold.seconds) for hold in await load_holds(waiting)])
-        relay = cls(scheduler, guard)
+        relay = cls(guard, lanes)
         relay.settler = Settler(
             connection=await connect("outbox-settler"),
             relay_id=lease.relay_id,
             policy=Policy(
                 settings.attempts_max, Backoff(settings.backoff_base_seconds, settings.backoff_cap_seconds), Random()
             ),
-            scheduler=scheduler,
-            holds=holds,
+            scheduler=relay.scheduler,
+            holds=relay.holds,
             metrics=metrics,
             on_durable=relay.settled,
             on_waiting=relay.waiting_changed,
             renew_lease=lease.renewed,
         )
         relay.timers = Timers(
-            connection=waiting,
-            lanes=lease.lanes,
-            holds=holds,
+            connection=await connect("outbox-timers", database.PLANNER_SETTINGS),
+            holds=relay.holds,
             offer=relay.offer,
             park=relay.settler.settle,
             resume=relay.resume,
         )
-        relay.doorbell = Doorbell(settings, reading, lease.relay_id, metrics, relay.timers.look)
+        relay.drainer = Drainer(relay, settings.shutdown_seconds)
+        relay.doorbell = Doorbell(
+            settings, reading, lease.relay_id, metrics, lanes, relay.timers.look, relay.lanes_changed
+        )
         relay.reader = Reader(
             connection=reading,
-            logs=[
-                LogReader(reading, lanes, cursor, settings.slice_count)
-                for cursor, lanes in await load_cursors(reading, lease.lanes)
-            ],
+            slice_count=settings.slice_count,
             doorbell=relay.doorbell,
             offer=relay.offer,
             in_hand_max=settings.in_hand_max,
             metrics=metrics,
         )
         relay.workers = Workers(
-            scheduler=scheduler,
+            scheduler=relay.scheduler,
             handlers=handlers,
             write_step=relay.write_step,
             settle=relay.settler.settle,
             record_dispatch=relay.settler.record_dispatch,
-            pause=relay.timers.pause,
+            put_back=relay.was_put_back,
+            pause=relay.pause,
             clock=clock,
-            holds=holds,
+            holds=relay.holds,
             metrics=metrics,
             concurrency=settings.concurrency,
             handler_seconds=settings.handler_seconds,
             short_deferral_seconds=settings.short_deferral_seconds,
             unknown_seconds=settings.unknown_seconds,
             crashes_max=settings.crashes_max,
+        )
+        relay.keeper = Keeper(
+            connection=await connect("outbox-lanes"),
+            relay_id=lease.relay_id,
+            lanes=lanes,
+            drainer=relay.drainer,
+            begin=relay.begin,
+            busy_lanes=relay.busy_lanes,
+            is_listening=lambda: relay.doorbell.listening,
+            lease_seconds=settings.lease_seconds,
+            metrics=metrics,
         )
         relay.gauges = Gauges(
             await connect("outbox-gauges", database.PLANNER_SETTINGS),
@@ -243,12 +264,52 @@ class _Relay:
         )
         return relay
 
+    async def begin(self, connection: AsyncConnection[TupleRow], lanes: Sequence[Lane]) -> None:
+        """Work on lanes that were just taken, from where their owner before us has left them."""
+        cursors = await load_cursors(connection, lanes)
+        blocked = await load_blocked_sequences(connection, lanes)
+        await self.settler.promote_orphans(lanes)
+        look = self.holds.begin_look()
+        held = await load_holds(connection)
+        self.holds.looked(look, [(hold.key, time.monotonic() + hold.seconds) for hold in held])
+        self.scheduler.block(blocked)
+        self.timers.take(lanes)
+        self.reader.take(cursors)
+        self.doorbell.taken()
+
+    def stop(self, lanes: Collection[Lane]) -> None:
+        """Dispatch nothing more of lanes that are not ours for long, and forget what is not in flight."""
+        self.reader.give_up(lanes)
+        self.scheduler.forget(lanes)
+        self.workers.forget(lanes)
+        for delivery, left_seconds in self.timers.give_up(lanes):
+            self._write_pause(delivery, left_seconds)
+
+    def busy_lanes(self) -> set[Lane]:
+        """Return the lanes of which an event is in flight."""
+        return self.workers.busy_lanes()
+
+    def put_back(self, lanes: Collection[Lane]) -> None:
+        """End the handlers that work on events of these lanes."""
+        self.workers.give_up(lanes)
+
+    async def release(self, lanes: Sequence[Lane]) -> None:
+        """Write what is left to write of lanes of which nothing is in flight, and free them."""
+        await self.settler.release(lambda: self.reader.departed(lanes))
+
     def offer(self, delivery: Delivery) -> None:
         """A delivery has come from the log or from its wait: queue it, or park it behind its sequence."""
         if self.scheduler.offer(delivery):
             self.workers.wake()
         else:
             self.settler.settle(delivery, Park(Reason.PARKED, math.inf))
+
+    def pause(self, delivery: Delivery, seconds: float) -> None:
+        """A delivery stays in memory for a while, unless its lane is given up."""
+        if delivery.event.lane in self.lanes:
+            self.timers.pause(delivery, seconds)
+        else:
+            self._write_pause(delivery, seconds)
 
     def resume(self, delivery: Delivery) -> None:
         """A delivery that was paused in memory goes on."""
@@ -261,16 +322,26 @@ class _Relay:
         self.guard.stepped(event.id, step.position)
         return created_at
 
+    def was_put_back(self, delivery: Delivery) -> None:
+        """A handler was ended, and nothing is written of it."""
+        self.scheduler.put_back(delivery)
+        self.drainer.progressed()
+
     def settled(self, event_ids: Sequence[EventId]) -> None:
         """These events have a receipt or a waiting row, durably: let them go, and let what was behind them run."""
         self.guard.settled(event_ids)
         self.reader.settled(event_ids)
         self.timers.settled(event_ids)
         self.workers.wake()
+        self.drainer.progressed()
 
     def waiting_changed(self, due_seconds: float) -> None:
         """A waiting row is due in so many seconds."""
         self.timers.expect(due_seconds)
+
+    def lanes_changed(self) -> None:
+        """Another relay has joined, or lanes are free."""
+        self.keeper.look()
 
     async def save_cursors(self, every_seconds: float) -> None:
         """Save what moved, every few seconds: with every batch, 64 rows would be the hottest of the database."""
@@ -281,24 +352,19 @@ class _Relay:
             moved = self.settler.settled_count != saved_count
             if moved or time.monotonic() - saved_at > _IDLE_SAVE_SECONDS:
                 saved_count, saved_at = self.settler.settled_count, time.monotonic()
-                # A cancelled query costs its connection, and the settler's is needed to the end; but what never
-                # answers must not keep the incarnation from its end.
-                with anyio.move_on_after(_SAVE_SECONDS_MAX, shield=True):
-                    for lanes, cursor in self.reader.low_waters():
-                        await self.settler.save_cursor(lanes, cursor)
+                await self.settler.save_cursors(self.reader.low_waters)
 
     async def shut_down(self, seconds: float) -> None:
-        """Let handlers finish, put back what is paused in memory, write everything, save the cursors."""
-        self.scheduler.clear()
-        with anyio.move_on_after(seconds):
-            await self.workers.drained()
+        """Give up all lanes: each is free as soon as its handlers have finished, or are out of time."""
+        self.keeper.give_up(list(self.lanes))
+        with anyio.move_on_after(seconds + _ENDING_SECONDS):
+            await self.drainer.drained()
         self.workers.end()
-        for delivery, left_seconds in self.timers.put_back():
-            delivery.deferrals -= 1  # it was counted when it was paused
-            self.settler.settle(delivery, Defer(left_seconds, Reason.PROCESSING))
         await self.settler.flush()
-        for lanes, cursor in self.reader.low_waters():
-            await self.settler.save_cursor(lanes, cursor)
+
+    def _write_pause(self, delivery: Delivery, left_seconds: float) -> None:
+        delivery.deferrals -= 1  # it was counted when it was paused
+        self.settler.settle(delivery, Defer(left_seconds, Reason.PROCESSING))
 
 
 class _Connect(Protocol):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import anyio
@@ -12,7 +13,8 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
 from outbox.event import Event, EventId, Lane
-from outbox.log import Cursor, LogReader
+from outbox.ledger import Step
+from outbox.log import Cursor, Departure, LogReader, take_snapshot
 from outbox.suspects import Suspicion, load_suspicion
 from outbox.waiting import load_steps
 from relay.delivery import Delivery
@@ -24,30 +26,36 @@ from relay.metrics import RelayMetrics
 class Reader:
     """Looks at the log when the doorbell says so.
 
+    Lanes that are taken come with a cursor of their own, and so with a log reader of their own. While there are
+    several, each look has them all read to one snapshot; those that stand there go on as one, and from then on a look
+    is one statement again.
+
     Attributes:
         connection: In autocommit, with the planner settings of `outbox.database.PLANNER_SETTINGS`.
-        logs: One log reader for each distinct cursor: nearly always one.
+        slice_count: The most events that one statement returns.
         doorbell: When to look.
         offer: Takes a delivery.
         in_hand_max: Reading pauses while so many events are read and not settled: the bound on memory.
         metrics: Events emitted, backlog.
+        logs: One log reader for each distinct cursor: nearly always one; none while we own no lane.
     """
 
     connection: AsyncConnection[TupleRow]
-    logs: list[LogReader]
+    slice_count: int
     doorbell: Doorbell
     offer: Callable[[Delivery], None]
     in_hand_max: int
     metrics: RelayMetrics
+    logs: list[LogReader] = field(default_factory=list)
+    _target: str | None = None
+    _departures: dict[Lane, Departure] = field(default_factory=dict)
     _room: anyio.Event = field(default_factory=anyio.Event)
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Read until cancelled. Raises psycopg.Error, LeaseLost."""
         task_status.started()
         while True:
-            found = 0
-            for log in self.logs:
-                found += await self._read_out(log)
+            found = await self._look()
             self.doorbell.found(found)
             self.metrics.backlog.set(self.in_hand_count + sum(log.unread_count for log in self.logs))
             if self.in_hand_count >= self.in_hand_max:
@@ -56,17 +64,33 @@ class Reader:
             elif not found or self.doorbell.will_ring:
                 await self.doorbell.wait()
 
+    def take(self, cursors: Iterable[tuple[Cursor, Sequence[Lane]]]) -> None:
+        """Read these lanes too, from their cursors on."""
+        self.logs += [LogReader(self.connection, lanes, cursor, self.slice_count) for cursor, lanes in cursors]
+        self._target = None  # taken before the lanes were, it says nothing of what their owner before us did
+
+    def give_up(self, lanes: Collection[Lane]) -> None:
+        """Read these lanes no more."""
+        for log in self.logs:
+            self._departures |= log.detach(lanes)
+        self.logs = [log for log in self.logs if log.lanes]
+        self._make_room()
+
+    def departed(self, lanes: Collection[Lane]) -> dict[Lane, Cursor]:
+        """Return from where the next owner must read each of these lanes that we read no more, and forget them."""
+        return {lane: self._departures.pop(lane).low_water() for lane in lanes}
+
     def settled(self, event_ids: Sequence[EventId]) -> None:
         """Let events go that are settled durably."""
         for log in self.logs:
             log.settled(event_ids)
-        # Half empty before it goes on: a slice at a time, not an event at a time.
-        if self.in_hand_count <= self.in_hand_max // 2:
-            self._room.set()
+        for departure in self._departures.values():
+            departure.settled(event_ids)
+        self._make_room()
 
     def low_waters(self) -> list[tuple[Sequence[Lane], Cursor]]:
         """Return the cursors that may be saved now, with their lanes."""
-        return [(log.lanes, log.low_water()) for log in self.logs]
+        return [each for log in self.logs for each in log.low_waters()]
 
     @property
     def in_hand_count(self) -> int:
@@ -78,26 +102,55 @@ class Reader:
         instants = [at.timestamp() for log in self.logs if (at := log.oldest_in_hand_at()) is not None]
         return min(instants, default=None)
 
-    async def _read_out(self, log: LogReader) -> int:
-        """Read a log until its window is read out or there is no room, and return how many events it gave."""
+    async def _look(self) -> int:
+        """Read every log until its window is read out or there is no room, and return how many events that gave."""
         found = 0
-        while self.in_hand_count < self.in_hand_max:
+        target = await self._common_target()
+        unread = deque(self.logs)
+        while unread and self.in_hand_count < self.in_hand_max:
+            log = unread.popleft()
+            if not log.lanes or (target is not None and log.stands_at(target)):
+                continue
             catching_up = log.catching_up
-            events = await log.read()
-            if not events:
-                break
-            found += len(events)
-            await self._hand_over(events, catching_up=catching_up)
-            await checkpoint()  # handlers begin before the next statement is made
-            if not log.unread_count and not log.catching_up:
-                break
+            events = await log.read(target)
+            if events:
+                found += len(events)
+                await self._hand_over(log, events, catching_up=catching_up)
+                await checkpoint()  # handlers begin before the next statement is made
+            if not log.stands_at(target):
+                unread.append(log)  # a slice of each in turn: no lane waits for another one's backlog
+        self._join(target)
         return found
 
-    async def _hand_over(self, events: list[Event], *, catching_up: bool) -> None:
-        # Only an event that a predecessor may have begun can have steps.
-        event_ids = [event.id for event in events] if catching_up else []
-        steps = await load_steps(self.connection, event_ids) if catching_up else {}
-        known = await load_suspicion(self.connection, event_ids) if catching_up else Suspicion()
+    async def _common_target(self) -> str | None:
+        """Return the snapshot to which all logs read, where there are several."""
+        if len(self.logs) < 2:
+            self._target = None
+        # Those that stand there wait for those that come near, not for those that are far behind.
+        elif self._target is None or max(log.unread_count for log in self.logs) > self.in_hand_max:
+            self._target = await take_snapshot(self.connection)
+        return self._target
+
+    def _join(self, target: str | None) -> None:
+        """Make one of the logs that stand at the target."""
+        if target is None or target != self._target:
+            return
+        there = [log for log in self.logs if log.stands_at(target)]
+        for log in there[1:]:
+            there[0].join(log)
+            self.logs.remove(log)
+        if len(self.logs) == 1:
+            self._target = None
+
+    async def _hand_over(self, log: LogReader, events: list[Event], *, catching_up: bool) -> None:
+        steps: dict[EventId, list[Step]] = {}
+        known = Suspicion()
+        if catching_up:
+            # Only an event that a predecessor may have begun can have steps, or have killed a relay.
+            event_ids = [event.id for event in events]
+            steps = await load_steps(self.connection, event_ids)
+            known = await load_suspicion(self.connection, event_ids)
+            events = [event for event in events if log.has_in_hand(event.id)]  # their lane may be given up meanwhile
         self.metrics.read(event.type for event in events)
         for event in events:
             delivery = Delivery(event, steps=steps.get(event.id, []))
@@ -105,3 +158,8 @@ class Reader:
                 delivery.crash_count = known.crashes.get(event.id, 0)
                 delivery.suspect = known.relay_died or delivery.crash_count > 0
             self.offer(delivery)
+
+    def _make_room(self) -> None:
+        # Half empty before it goes on: a slice at a time, not an event at a time.
+        if self.in_hand_count <= self.in_hand_max // 2:
+            self._room.set()

@@ -14,9 +14,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
+from outbox.event import Lane
 from outbox.outcome import Reason
 from relay.delivery import Delivery, Park
 from relay.holds import Holds
@@ -105,10 +106,40 @@ class Scheduler:
             queued.clear()
         self._behind_sequence.clear()
 
+    def forget(self, lanes: Collection[Lane]) -> None:
+        """Forget what is not in flight of some lanes, for good: another relay goes on with it.
+
+        Which of their sequences are blocked stays known here, as hashes that tell nothing of a lane. Should the lane
+        come back, an event that parks for one that is not blocked any more is promoted at once.
+        """
+        for queued in self._behind_key.values():
+            if queued and queued[0].event.lane in lanes:
+                self._forget_sequences(queued)
+                queued.clear()
+        for followers in self._behind_sequence.values():
+            if followers and followers[0].event.lane in lanes:
+                followers.clear()
+        forgotten = [delivery for delivery in self._ready if delivery.event.lane in lanes]
+        if forgotten:
+            self._forget_sequences(forgotten)
+            self._ready = deque(delivery for delivery in self._ready if delivery.event.lane not in lanes)
+        for delivery in forgotten:
+            if delivery.event.key is not None:
+                del self._behind_key[delivery.event.key]
+
+    def put_back(self, delivery: Delivery) -> None:
+        """Forget a delivery that was in flight, and stays in the log or in `outbox.waiting` as it is."""
+        self._forget_sequences([delivery])
+
     @property
     def ready_count(self) -> int:
         """How many deliveries could run at once, had they a worker."""
         return len(self._ready)
+
+    def _forget_sequences(self, deliveries: Iterable[Delivery]) -> None:
+        for delivery in deliveries:
+            if delivery.sequence is not None:
+                self._behind_sequence.pop(delivery.sequence, None)
 
     def _queue(self, delivery: Delivery) -> None:
         key = delivery.event.key

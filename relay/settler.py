@@ -11,7 +11,7 @@ import logging
 import math
 import time
 from collections import Counter as Tally
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -28,7 +28,7 @@ from outbox.event import Event, EventId, Lane, RelayId
 from outbox.ledger import Step
 from outbox.log import Cursor
 from outbox.outcome import Cancelled, Outcome, Reason
-from outbox.settle import Verdict, promote, save_cursor, settle
+from outbox.settle import Verdict, promote, promote_orphans, release, save_cursor, settle
 from relay.decide import Policy, Rows, decide, decide_unwritable
 from relay.delivery import Delivery, Park
 from relay.holds import Holds
@@ -143,8 +143,6 @@ class Settler:
         """Submit what became of a delivery; it goes with the next statement."""
         rows = decide(delivery, outcome, self.policy)
         self._pending.add(delivery, rows)
-        if rows.receipt is not None:
-            self.scheduler.ended(delivery)
         if rows.wait is not None:
             for follower in self.scheduler.waits(delivery):
                 self.settle(follower, Cancelled() if follower.cancelled else Park(Reason.PARKED, math.inf))
@@ -187,14 +185,27 @@ class Settler:
         """Write all that was submitted until now. Raises what `run` raises."""
         async with self._writing:
             pending, self._pending = self._pending, _Pending()
-            self._work = anyio.Event()
+            if self._work.is_set():  # else somebody waits for it
+                self._work = anyio.Event()
             if pending.batch:
                 await self._write(pending)
 
-    async def save_cursor(self, lanes: Sequence[Lane], cursor: Cursor) -> None:
-        """Save a low-water mark. Raises what `run` raises."""
+    async def save_cursors(self, low_waters: Callable[[], Iterable[tuple[Sequence[Lane], Cursor]]]) -> None:
+        """Save low-water marks, as they are when it is their turn: lanes may be released before. Raises as `run`."""
         async with self._writing:
-            await save_cursor(self.connection, self.relay_id, lanes, cursor)
+            for lanes, cursor in low_waters():
+                await save_cursor(self.connection, self.relay_id, lanes, cursor)
+
+    async def release(self, low_waters: Callable[[], Mapping[Lane, Cursor]]) -> None:
+        """Give lanes up once all that was submitted until now is written. Raises what `run` raises."""
+        await self.flush()
+        async with self._writing:
+            await release(self.connection, self.relay_id, low_waters())
+
+    async def promote_orphans(self, lanes: Sequence[Lane]) -> None:
+        """Let go on what a dead relay left parked in lanes that were just taken. Raises what `run` raises."""
+        async with self._writing:
+            await promote_orphans(self.connection, self.relay_id, lanes)
 
     async def _write(self, pending: _Pending) -> None:
         """Write it whole, or where PostgreSQL takes a row of it for none, each half: one event suffers."""
@@ -212,6 +223,9 @@ class Settler:
             step.written.set()
         self.holds.written([hold.key or None for hold in pending.batch.holds])
         if pending.settled:
+            for delivery, rows in pending.settled:
+                if rows.receipt is not None and delivery.sequence is not None:
+                    self.scheduler.ended(delivery)  # not before: what follows must not be done where this is lost
             self.on_durable([delivery.event.id for delivery, _ in pending.settled])
             self.settled_count += len(pending.settled)
             self._tell(pending)

@@ -6,7 +6,7 @@ import heapq
 import math
 import time
 from collections import Counter as Tally
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -15,7 +15,7 @@ from anyio.abc import TaskStatus
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
-from outbox.event import EventId, Lane
+from outbox.event import Event, EventId, Lane
 from outbox.outcome import Reason
 from outbox.resolution import load_resolutions
 from outbox.suspects import Suspicion, load_suspicion
@@ -44,24 +44,25 @@ class Timers:
 
     Attributes:
         connection: Used by nothing else.
-        lanes: Whose waiting events are ours.
         holds: Taken over from the database with every look.
         offer: Takes a delivery.
         park: Takes a due event that must wait behind another one of its sequence.
         resume: Takes a paused delivery.
+        lanes: Whose waiting events are ours; `take` adds some, `give_up` takes some away.
     """
 
     connection: AsyncConnection[TupleRow]
-    lanes: Sequence[Lane]
     holds: Holds
     offer: Callable[[Delivery], None]
     park: Callable[[Delivery, Park], None]
     resume: Callable[[Delivery], None]
+    lanes: set[Lane] = field(default_factory=set)
+    _given_up: set[Lane] = field(default_factory=set)
     _paused: list[tuple[float, int, Delivery]] = field(default_factory=list)
     _order: count[int] = field(default_factory=count)
-    _in_hand: dict[EventId, str | None] = field(default_factory=dict)
+    _in_hand: dict[EventId, Event] = field(default_factory=dict)
     _in_hand_of_key: Tally[str] = field(default_factory=Tally)
-    _crowded: set[str] = field(default_factory=set)
+    _crowded: dict[str, Lane] = field(default_factory=dict)
     _look_at: float = 0
     _seen_at: float = -math.inf
     _look_everywhere_at: float = 0
@@ -94,7 +95,7 @@ class Timers:
 
     def look(self) -> None:
         """Look at all that is due, at once: others than this relay changed what waits."""
-        self._seen_at = -math.inf
+        self._look_everywhere_at = 0
         self.expect(0)
 
     def settled(self, event_ids: Sequence[EventId]) -> None:
@@ -103,7 +104,8 @@ class Timers:
             return
         made_room = len(self._in_hand) >= _DUE_MAX
         for event_id in event_ids:
-            key = self._in_hand.pop(event_id, None)
+            event = self._in_hand.pop(event_id, None)
+            key = None if event is None else event.key
             if key is not None:
                 self._in_hand_of_key[key] -= 1
                 made_room |= key in self._crowded and self._has_room(key)
@@ -112,12 +114,22 @@ class Timers:
         if made_room:
             self.expect(0)
 
-    def put_back(self) -> list[tuple[Delivery, float]]:
-        """Return what is paused, with the seconds that are left, and forget it."""
+    def take(self, lanes: Iterable[Lane]) -> None:
+        """Look after the waiting events of these lanes too, from now on."""
+        self.lanes.update(lanes)
+        self.look()
+
+    def give_up(self, lanes: Collection[Lane]) -> list[tuple[Delivery, float]]:
+        """Look after these lanes no more, and return what is paused of them, with the seconds that are left."""
+        self.lanes.difference_update(lanes)
+        self._given_up.update(lanes)  # a look that is under way may bring some of theirs
+        self._crowded = {key: lane for key, lane in self._crowded.items() if lane not in lanes}
+        self.settled([event.id for event in self._in_hand.values() if event.lane in lanes])
         now = time.monotonic()
-        left = [(delivery, max(0.0, at - now)) for at, _, delivery in self._paused]
-        self._paused.clear()
-        return left
+        paused = [each for each in self._paused if each[2].event.lane in lanes]
+        self._paused = [each for each in self._paused if each[2].event.lane not in lanes]
+        heapq.heapify(self._paused)
+        return [(delivery, max(0.0, at - now)) for at, _, delivery in paused]
 
     @property
     def in_hand_count(self) -> int:
@@ -132,6 +144,7 @@ class Timers:
     async def _look(self) -> None:
         now = time.monotonic()
         self._look_at = now + _LOOK_SECONDS_MAX
+        self._given_up.clear()
         look = self.holds.begin_look()
         held = await load_holds(self.connection)
         self.holds.looked(look, [(hold.key, time.monotonic() + hold.seconds) for hold in held])
@@ -143,7 +156,7 @@ class Timers:
             return  # what settles makes room, and has us look again
         due = await load_due(
             self.connection,
-            self.lanes,
+            list(self.lanes),
             in_hand=list(self._in_hand),
             busy=list(self._crowded),
             limit=room,
@@ -156,7 +169,7 @@ class Timers:
         self._seen_at = now
         seconds = await seconds_to_next_due(
             self.connection,
-            self.lanes,
+            list(self.lanes),
             in_hand=list(self._in_hand),
             busy=list(self._crowded),
             within_seconds=self._unseen_seconds(time.monotonic()),
@@ -172,7 +185,9 @@ class Timers:
         limit = _DUE_OF_A_KEY_MAX // 2
         due = await load_due_of_keys(self.connection, keys, in_hand=list(self._in_hand), limit=limit)
         found = Tally(each.event.key for each in due)
-        self._crowded.difference_update(key for key in keys if found[key] < limit)
+        for key in keys:
+            if found[key] < limit:
+                self._crowded.pop(key, None)
         await self._hand_over([each for each in due if self._take(each)])
 
     def _has_room(self, key: str) -> bool:
@@ -184,14 +199,16 @@ class Timers:
         return seconds if math.isfinite(seconds) else None
 
     def _take(self, due: Due) -> bool:
-        """Take a due event in hand, unless so many of its key are."""
+        """Take a due event in hand, unless so many of its key are, or its lane was given up during this look."""
+        if due.event.lane in self._given_up:
+            return False
         key = due.event.key
         if key is not None:
             if self._in_hand_of_key[key] >= _DUE_OF_A_KEY_MAX:
-                self._crowded.add(key)
+                self._crowded[key] = due.event.lane
                 return False
             self._in_hand_of_key[key] += 1
-        self._in_hand[due.event.id] = key
+        self._in_hand[due.event.id] = due.event
         return True
 
     async def _hand_over(self, taken: list[Due]) -> None:
@@ -201,6 +218,8 @@ class Timers:
         steps = await load_steps(self.connection, event_ids) if taken else {}
         known = await load_suspicion(self.connection, event_ids) if taken else Suspicion()
         for due in taken:
+            if due.event.lane in self._given_up:
+                continue
             delivery = Delivery(
                 event=due.event,
                 attempts=due.attempts,

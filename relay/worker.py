@@ -6,6 +6,8 @@ take -> cancelled? expired? not yet? -> handler -> outcome
                    +-------------> conclude <---------+
                                       |
                     a short deferral stays in memory, all else is settled
+
+Where its lane is given up and it takes too long, a handler is ended and its event put back: nothing is written.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 import anyio
@@ -23,13 +25,13 @@ from anyio.lowlevel import checkpoint
 
 from outbox import trace
 from outbox.errors import DeadlinePassed, EventCancelled, EventResolved, LeaseLost
-from outbox.event import Event
+from outbox.event import Event, Lane
 from outbox.handler import Handler
 from outbox.ledger import Ledger, WriteStep
 from outbox.outcome import Cancelled, Dead, Defer, Expired, Outcome, Reason, Retry, Unknown, flaw
 from outbox.resolution import Resolution
 from relay.clock import DatabaseClock
-from relay.delivery import Delivery, Park
+from relay.delivery import Delivery, Park, PutBack
 from relay.holds import Holds
 from relay.logs import redact
 from relay.metrics import RelayMetrics
@@ -51,6 +53,7 @@ class Workers:
         write_step: Makes the steps of ledgers durable.
         settle: Takes an outcome that is to be written.
         record_dispatch: Makes durable that a suspect of having killed a relay is about to be handled.
+        put_back: Takes a delivery that was ended and leaves no trace.
         pause: Takes a delivery that stays in memory for some seconds.
         clock: The database's.
         holds: Which keys pause.
@@ -66,6 +69,7 @@ class Workers:
     write_step: WriteStep
     settle: Callable[[Delivery, Outcome | Park], None]
     record_dispatch: Callable[[Event], Awaitable[None]]
+    put_back: Callable[[Delivery], None]
     pause: Callable[[Delivery, float], None]
     clock: DatabaseClock
     holds: Holds
@@ -79,7 +83,8 @@ class Workers:
     _one_is_alone: bool = False
     _idle: deque[anyio.Event] = field(default_factory=deque)
     _running: dict[Delivery, anyio.CancelScope] = field(default_factory=dict)
-    _drained: anyio.Event = field(default_factory=anyio.Event)
+    _resolving: set[Delivery] = field(default_factory=set)
+    _given_up: set[Delivery] = field(default_factory=set)
     _scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
@@ -97,12 +102,24 @@ class Workers:
         for _ in range(min(len(self._idle), self.scheduler.ready_count + len(self._alone))):
             self._idle.popleft().set()
 
-    async def drained(self) -> None:
-        """Wait until nothing is in flight; nothing else begins that waits to be alone."""
-        self._alone.clear()
-        while self._running:
-            self._drained = anyio.Event()
-            await self._drained.wait()
+    def busy_lanes(self) -> set[Lane]:
+        """Return the lanes of which an event is in flight."""
+        return {delivery.event.lane for delivery in (*self._running, *self._resolving)}
+
+    def forget(self, lanes: Collection[Lane]) -> None:
+        """Forget what waits to be alone of these lanes."""
+        forgotten = [delivery for delivery in self._alone if delivery.event.lane in lanes]
+        for delivery in forgotten:
+            self._alone.remove(delivery)
+            self.scheduler.finished(delivery)
+            self.put_back(delivery)
+
+    def give_up(self, lanes: Collection[Lane]) -> None:
+        """End the handlers that work on events of these lanes, and put the events back."""
+        for delivery, scope in self._running.items():
+            if delivery.event.lane in lanes:
+                self._given_up.add(delivery)
+                scope.cancel()
 
     def end(self) -> None:
         """Cancel what is in flight: it stays in the log, with the steps that are durable."""
@@ -138,10 +155,14 @@ class Workers:
         if not resolution.applies_to(delivery.steps):
             return False
         ledger = Ledger(delivery.event, self.write_step, delivery.steps)
-        if resolution.published:
-            await ledger.done(resolution.name, resolution.detail)
-        else:
-            await ledger.refused(resolution.name, resolution.detail)
+        self._resolving.add(delivery)
+        try:
+            if resolution.published:
+                await ledger.done(resolution.name, resolution.detail)
+            else:
+                await ledger.refused(resolution.name, resolution.detail)
+        finally:
+            self._resolving.discard(delivery)
         log.info(
             "event.resolved",
             event_id=delivery.event.id,
@@ -172,7 +193,7 @@ class Workers:
                 if delivery.dispatched_at < overdue:
                     scope.cancel()
 
-    def _without_handler(self, delivery: Delivery) -> Outcome | Park | None:
+    def _without_handler(self, delivery: Delivery) -> Outcome | Park | PutBack | None:
         """Return what becomes of a delivery that is not dispatched; None for one that is."""
         database_now = self.clock.now()
         if delivery.cancelled and not delivery.may_be_live:
@@ -190,7 +211,7 @@ class Workers:
             return Unknown(sentence, None) if delivery.has_open_intent else Dead(sentence, "crashed_relay")
         return admit(delivery, now=time.monotonic(), database_now=database_now, holds=self.holds)
 
-    async def _handle(self, delivery: Delivery, scope: anyio.CancelScope) -> Outcome:
+    async def _handle(self, delivery: Delivery, scope: anyio.CancelScope) -> Outcome | PutBack:
         first_call = not delivery.dispatched_at and delivery.reason in (None, Reason.SCHEDULED)
         delivery.dispatched_at = time.monotonic()
         if first_call:
@@ -200,13 +221,12 @@ class Workers:
             outcome = await (self._traced(delivery, scope) if trace.is_on() else self._call(delivery, scope))
         finally:
             del self._running[delivery]
-            if not self._running:
-                self._drained.set()
+        self._given_up.discard(delivery)
         if not isinstance(outcome, str):
             return outcome
         return Unknown(outcome, self.unknown_seconds) if delivery.has_open_intent else Retry(outcome)
 
-    async def _traced(self, delivery: Delivery, scope: anyio.CancelScope) -> Outcome | str:
+    async def _traced(self, delivery: Delivery, scope: anyio.CancelScope) -> Outcome | PutBack | str:
         """Call the handler in a span of the event's trace."""
         with trace.dispatch(delivery.event) as span:
             outcome = await self._call(delivery, scope)
@@ -214,7 +234,7 @@ class Workers:
         delivery.traced = (span.get_span_context(), time.monotonic())
         return outcome
 
-    async def _call(self, delivery: Delivery, scope: anyio.CancelScope) -> Outcome | str:
+    async def _call(self, delivery: Delivery, scope: anyio.CancelScope) -> Outcome | PutBack | str:
         """Call the handler, and return its outcome or what went wrong with it."""
         event = delivery.event
         ledger = Ledger(event, self.write_step, delivery.steps, delivery.attempts, delivery.deferrals)
@@ -231,6 +251,8 @@ class Workers:
         except DeadlinePassed as passed:
             return Expired(str(passed))
         except anyio.get_cancelled_exc_class():
+            if delivery in self._given_up:
+                return PutBack()
             if scope.cancel_called:
                 return f"the handler took longer than {self.handler_seconds:g} s"
             if anyio.current_effective_deadline() == -math.inf:
@@ -244,11 +266,13 @@ class Workers:
         wrong = flaw(outcome)
         return outcome if wrong is None else f"the handler returned a flawed {type(outcome).__name__}: {wrong}"
 
-    def _conclude(self, delivery: Delivery, outcome: Outcome | Park) -> None:
+    def _conclude(self, delivery: Delivery, outcome: Outcome | Park | PutBack) -> None:
         self.scheduler.finished(delivery)
         if delivery.crash_count:
             self._one_is_alone = False
-        if (
+        if isinstance(outcome, PutBack):
+            self.put_back(delivery)
+        elif (
             isinstance(outcome, Defer)
             and outcome.error is None
             and outcome.delay_seconds < self.short_deferral_seconds

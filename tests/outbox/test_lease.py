@@ -38,7 +38,7 @@ async def test_a_renewal_prolongs_the_lease_and_tells_the_databases_time(store: 
 async def test_a_retired_incarnation_cannot_renew(store: Store) -> None:
     """It learns that others may own its lanes."""
     relay_id = await join(store)
-    await lease.retire_dead(store, previous=relay_id)
+    await lease.retire(store, relay_id)
     with pytest.raises(LeaseLost):
         await lease.renew(store, relay_id, lease_seconds=60)
 
@@ -46,7 +46,7 @@ async def test_a_retired_incarnation_cannot_renew(store: Store) -> None:
 async def test_a_retired_incarnation_cannot_mute(store: Store) -> None:
     """Its bell is not its own any more."""
     relay_id = await join(store)
-    await lease.retire_dead(store, previous=relay_id)
+    await lease.retire(store, relay_id)
     with pytest.raises(LeaseLost):
         await lease.mute(store, relay_id, 30)
 
@@ -63,7 +63,9 @@ async def test_only_the_dead_are_retired(store: Store) -> None:
 async def test_our_previous_incarnation_is_retired_while_its_lease_runs(store: Store) -> None:
     """A relay that begins again does not wait for its own lease."""
     previous, other = await join(store), await join(store)
-    assert [dead.id for dead in await lease.retire_dead(store, previous=previous)] == [previous]
+    await lease.retire(store, previous)
+    with pytest.raises(LeaseLost):
+        await lease.renew(store, previous, lease_seconds=60)
     await lease.renew(store, other, lease_seconds=60)
 
 
@@ -87,7 +89,7 @@ async def test_a_lease_that_ran_out_keeps_its_lanes_until_it_is_retired(store: S
 async def test_a_retired_incarnation_takes_no_lane(store: Store) -> None:
     """A zombie gets nothing, free or not."""
     relay_id = await join(store)
-    await lease.retire_dead(store, previous=relay_id)
+    await lease.retire(store, relay_id)
     assert await lease.take_lanes(store, relay_id) == []
 
 
@@ -126,8 +128,9 @@ async def test_leaving_gives_up_no_others_lanes(store: Store) -> None:
 
 async def test_leaving_tells_the_others(store: Store, other: Store) -> None:
     """Those that listen hear that lanes are free."""
+    relay_id = await incarnate(store)
     await other.execute("listen outbox")
-    await lease.leave(store, await incarnate(store))
+    await lease.leave(store, relay_id)
     assert [n.payload async for n in other.notifies(timeout=10, stop_after=1)] == ["lanes"]
 
 

@@ -18,7 +18,7 @@ from psycopg import AsyncConnection
 from outbox import database as connections
 from outbox.emit import emit
 from outbox.event import LANE_COUNT, Event, EventId, Lane
-from outbox.log import Cursor, LogReader, LowWater, load_cursors
+from outbox.log import Cursor, LogReader, LowWater, load_cursors, take_snapshot
 
 pytestmark = pytest.mark.anyio
 
@@ -212,7 +212,7 @@ async def test_a_successor_that_begins_at_the_low_water_finds_what_was_in_hand(d
             reader.settled(some)
             settled.update(some)
             if chance.random() < 0.5:
-                saved = reader.low_water()
+                [(_, saved)] = reader.low_waters()
         successor = LogReader(connection, LANES, saved, slice_count=4)
         found = [event.id for event in await read_out(successor)]
         assert sorted(found) == sorted(set(emitted) - settled)
@@ -220,21 +220,76 @@ async def test_a_successor_that_begins_at_the_low_water_finds_what_was_in_hand(d
 
 
 async def test_saved_cursors_are_loaded_by_the_lanes_that_share_them(database: str) -> None:
-    """Lanes with the same cursor are read together: at first all of them."""
+    """Lanes that stand in one window are read together, from the first position of theirs: at first all of them."""
     async with await reading(database) as connection:
         assert await load_cursors(connection, LANES) == [(Cursor(), LANES)]
-        await connection.execute("update outbox.cursors set position = 7 where lane in (3, 4)")
+        await connection.execute("update outbox.cursors set \"window\" = '5:5:', position = lane where lane in (3, 4)")
         loaded = {tuple(lanes): cursor for cursor, lanes in await load_cursors(connection, LANES[:6])}
-        assert loaded == {(0, 1, 2, 5): Cursor(), (3, 4): Cursor(position=7)}
+        assert loaded == {(0, 1, 2, 5): Cursor(), (3, 4): Cursor(window="5:5:", position=3)}
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_lanes_that_go_from_reader_to_reader_are_read_exactly_once(  # noqa: C901 (a world of two relays)
+    database: str, seed: int
+) -> None:
+    """Whatever is in hand or unread when they go; and readers that come to one snapshot go on as one."""
+    chance = random.Random(seed)
+    async with await reading(database) as connection:
+        relays: list[list[LogReader]] = [[LogReader(connection, LANES, Cursor(), slice_count=3)], []]
+        in_hand: list[dict[EventId, Event]] = [{}, {}]
+        emitted: list[EventId] = []
+        settled: list[EventId] = []
+
+        async def look(number: int) -> None:
+            target = await take_snapshot(connection)
+            for reader in relays[number]:
+                while not reader.stands_at(target):
+                    in_hand[number] |= {event.id: event for event in await reader.read(target)}
+            for other in relays[number][1:]:
+                relays[number][0].join(other)
+            del relays[number][1:]
+
+        async def settle_half(number: int) -> None:
+            event_ids = chance.sample(sorted(in_hand[number]), len(in_hand[number]) // 2)
+            await settle_some(connection, event_ids)
+            settled.extend(event_ids)
+            for reader in relays[number]:
+                reader.settled(event_ids)
+            for event_id in event_ids:
+                del in_hand[number][event_id]
+
+        def hand_over(giver: int) -> None:
+            lanes = frozenset(Lane(lane) for lane in chance.sample(range(LANE_COUNT), 20))
+            for reader in list(relays[giver]):
+                for lane, departure in reader.detach(lanes).items():
+                    relays[1 - giver].append(LogReader(connection, [lane], departure.low_water(), slice_count=2))
+            in_hand[giver] = {key: event for key, event in in_hand[giver].items() if event.lane not in lanes}
+
+        for _ in range(8):
+            emitted += [await emit(connection, "t", {}) for _ in range(chance.randint(0, 30))]
+            for number in (0, 1):
+                if relays[number] and chance.random() < 0.5:
+                    reader = chance.choice(relays[number])
+                    in_hand[number] |= {event.id: event for event in await reader.read()}
+                if chance.random() < 0.5:
+                    await look(number)
+                await settle_half(number)
+            hand_over(chance.randint(0, 1))
+        for number in (0, 1):
+            await look(number)
+            assert len(relays[number]) == 1
+        left = [*in_hand[0], *in_hand[1]]
+        assert sorted(settled + left) == sorted(emitted)
+        assert sorted(lane for readers in relays for reader in readers for lane in reader.lanes) == LANES
 
 
 def test_the_low_water_stands_where_the_first_event_in_hand_is() -> None:
     """Later windows that are settled do not move it past an earlier one that is not."""
     water = LowWater(Cursor())
     water.begin("1:1:", "9:9:")
-    water.read([an_event(3), an_event(5)])
+    water.read([an_event(3), an_event(5)], 5)
     water.begin("9:9:", "20:20:")
-    water.read([an_event(4)])
+    water.read([an_event(4)], 4)
     water.settled([EventId(4), EventId(3)])
     assert water.cursor() == Cursor("1:1:", "9:9:", 4)
     water.settled([EventId(5)])
@@ -295,13 +350,13 @@ async def test_a_look_that_finds_nothing_leaves_the_cursor_saved_as_it_was_found
         reader = LogReader(connection, LANES, Cursor())
         await emit(connection, "t", {})
         (event,) = await read_out(reader)
-        before = reader.low_water()
+        before = reader.low_waters()
         await connection.execute("select pg_current_xact_id()")
         assert await reader.read() == []
-        assert reader.low_water() == before
+        assert reader.low_waters() == before
         reader.settled([event.id])
-        assert reader.low_water() == reader.cursor
-        assert reader.cursor != before
+        assert reader.low_waters() == [(LANES, reader.cursor)]
+        assert reader.low_waters() != before
 
 
 @pytest.mark.parametrize("payload", ['{"a": 1e400}', '{"a": ' + "[" * 2000 + "]" * 2000 + "}"])

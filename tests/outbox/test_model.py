@@ -184,7 +184,8 @@ class LogMachine(RuleBasedStateMachine):
             return
         relay = self.relays[index % len(self.relays)]
         for reader in relay.readers:
-            save = partial(save_cursor, self.store, relay.id, reader.lanes, reader.low_water())
+            [(lanes, low_water)] = reader.low_waters()
+            save = partial(save_cursor, self.store, relay.id, lanes, low_water)
             if relay.is_retired:
                 with pytest.raises(LeaseLost):
                     self._await(save)

@@ -93,7 +93,7 @@ async def test_a_retired_incarnation_writes_nothing_at_all(store: Store) -> None
     relay_id = await incarnate(store)
     batch = await mixed(store, relay_id)
     before = await everything(store)
-    await lease.retire_dead(store, previous=relay_id)
+    await lease.retire(store, relay_id)
     with pytest.raises(LeaseLost):
         await settle(store, relay_id, batch)
     assert await everything(store) == before
@@ -118,7 +118,7 @@ async def test_what_has_no_lane_is_fenced_by_the_incarnation(store: Store, kind:
     relay_id = await incarnate(store)
     batch = await mixed(store, relay_id)
     before = await everything(store)
-    await lease.retire_dead(store, previous=relay_id)
+    await lease.retire(store, relay_id)
     with pytest.raises(LeaseLost):
         await settle(store, relay_id, replace(Batch(), **{kind: getattr(batch, kind)}))
     assert await everything(store) == before
@@ -140,7 +140,7 @@ async def test_retirement_waits_for_a_write_that_is_under_way(store: Store, othe
     await store.execute("begin")
     await settle(store, relay_id, Batch(receipts=[receipt(of)]))
     async with anyio.create_task_group() as group:
-        group.start_soon(partial(lease.retire_dead, other, previous=relay_id))
+        group.start_soon(lease.retire, other, relay_id)
         await blocked(observer, other)
         await store.execute("commit")
     assert await value(store, "select settled_at < retired_at from outbox.receipts, outbox.relays") is True
@@ -157,7 +157,7 @@ async def test_a_write_waits_for_a_retirement_that_is_under_way(store: Store, ot
             await settle(store, relay_id, batch)
 
     await other.execute("begin")
-    await lease.retire_dead(other, previous=relay_id)
+    await lease.retire(other, relay_id)
     async with anyio.create_task_group() as group:
         group.start_soon(write)
         await blocked(observer, store)
@@ -170,7 +170,7 @@ async def test_a_write_goes_on_when_a_retirement_is_rolled_back(store: Store, ot
     relay_id = await incarnate(store)
     of = await event(store)
     await other.execute("begin")
-    await lease.retire_dead(other, previous=relay_id)
+    await lease.retire(other, relay_id)
     async with anyio.create_task_group() as group:
         group.start_soon(settle, store, relay_id, Batch(receipts=[receipt(of)]))
         await blocked(observer, store)
@@ -374,7 +374,7 @@ async def test_a_retired_incarnation_promotes_nothing(store: Store) -> None:
     relay_id = await incarnate(store)
     of = await event(store, key="k", sequence="s")
     await settle(store, relay_id, Batch(waits=[wait(of, Reason.PARKED, math.inf)]))
-    await lease.retire_dead(store, previous=relay_id)
+    await lease.retire(store, relay_id)
     with pytest.raises(LeaseLost):
         await promote(store, relay_id, [("k", "s")])
     assert await value(store, "select due_at = 'infinity' from outbox.waiting") is True
@@ -393,7 +393,7 @@ async def test_a_cursor_is_saved_for_its_lanes_alone(store: Store) -> None:
 async def test_a_retired_incarnation_saves_no_cursor(store: Store) -> None:
     """A zombie can't move the water mark of its successor."""
     relay_id = await incarnate(store)
-    await lease.retire_dead(store, previous=relay_id)
+    await lease.retire(store, relay_id)
     with pytest.raises(LeaseLost):
         await save_cursor(store, relay_id, LANES, Cursor("5:5:", "9:9:", 7))
     assert await value(store, "select max(position) from outbox.cursors") == 0

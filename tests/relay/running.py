@@ -114,7 +114,7 @@ class Gate:
 async def relay(settings: RelaySettings, script: Script) -> AsyncIterator[str]:
     """Run a relay beside the block and stop it cleanly at its end; gives the URL of its HTTP server."""
     stop = anyio.Event()
-    with anyio.fail_after(30):
+    with anyio.fail_after(120):
         async with serve(settings, stop, factories=script.factories) as url:
             try:
                 yield url

@@ -1,4 +1,4 @@
-"""How a relay begins, ends, stands by, takes over and goes on after an outage."""
+"""How a relay begins, ends, takes over and goes on after an outage."""
 
 from __future__ import annotations
 
@@ -26,7 +26,6 @@ from tests.relay.running import (
     emit,
     eventually,
     get,
-    ready,
     relay,
     rows,
     settings,
@@ -178,36 +177,6 @@ async def test_a_sequence_stays_in_order_through_a_restart(database: str, store:
     async with working(settings(database), script):
         await state_is(store, second, "published")
     assert script.calls == ["s1", "s1", "s2"]
-
-
-async def test_a_second_relay_stands_by_and_takes_over(database: str, store: Store, script: Script) -> None:
-    """It handles nothing and is not ready while the first one works; then it goes on."""
-    standby = Script()
-    stop_first = anyio.Event()
-    async with serve(settings(database), stop_first, factories=script.factories) as first_url:
-        await eventually(lambda: ready(first_url))
-        async with relay(settings(database), standby) as url:
-            await state_is(store, await emit(store, "a"), "published")
-            status, text = await get(f"{url}/readyz")
-            assert (status, '"lanes_owned": 0' in text) == (503, True)
-            stop_first.set()
-            await state_is(store, await emit(store, "b"), "published")
-            assert await ready(url)
-    assert (script.calls, standby.calls) == (["a"], ["b"])
-
-
-async def test_a_relay_that_stands_by_stops_at_once(database: str, store: Store, script: Script) -> None:
-    """It does not wait for lanes that it needs no more."""
-    async with working(settings(database), script):
-        with anyio.fail_after(3):
-            async with relay(settings(database), Script()):
-
-                async def joined() -> bool:
-                    return bool(await value(store, "select count(*) = 2 from outbox.relays"))
-
-                await eventually(joined)
-        assert await value(store, "select count(*) from outbox.relays where retired_at is null") == 1
-        await state_is(store, await emit(store, "a"), "published")
 
 
 async def test_the_lanes_of_a_relay_that_vanished_are_taken_when_its_lease_ends(
