@@ -13,11 +13,11 @@ import orjson
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
-from publisher.sandbox.answers import encode
 from publisher.sandbox.clock import Clock
 from publisher.sandbox.errors import SandboxError
 from publisher.sandbox.fault_spec import FaultSpec
 from publisher.sandbox.faults import Decision, Fault, Faults
+from publisher.sandbox.graph_error import encode
 from publisher.sandbox.journal import Journal
 from publisher.sandbox.objects import Account
 from publisher.sandbox.orders import AccountChange, ClockOrder, NewAccount, NewUser, ResetOrder, ResumeOrder

@@ -9,9 +9,9 @@ from collections import deque
 from typing import Any, Final, assert_never
 
 from publisher.sandbox import answers
-from publisher.sandbox.answers import GraphError
 from publisher.sandbox.containers import ContainerOrder
 from publisher.sandbox.fields import Readers, pick, wanted
+from publisher.sandbox.graph_error import GraphError
 from publisher.sandbox.objects import (
     DAY_SECONDS,
     Account,

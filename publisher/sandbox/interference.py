@@ -9,10 +9,10 @@ from typing import Any, Final, assert_never
 import anyio
 
 from publisher.sandbox import answers
-from publisher.sandbox.answers import GraphError
 from publisher.sandbox.calls import Call
 from publisher.sandbox.fault_spec import FaultSpec
 from publisher.sandbox.faults import Fault
+from publisher.sandbox.graph_error import GraphError
 from publisher.sandbox.known_errors import known_error
 from publisher.sandbox.settings import Switches
 

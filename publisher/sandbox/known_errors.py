@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Final
 
 from publisher.sandbox import answers
-from publisher.sandbox.answers import GraphError
 from publisher.sandbox.calls import Call
+from publisher.sandbox.graph_error import GraphError
 from publisher.sandbox.tokens import STATE_ERRORS
 
 

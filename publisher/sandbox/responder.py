@@ -9,11 +9,11 @@ from typing import Final
 from aiohttp import web
 
 from publisher.sandbox import answers, batch, interference, tokens, usage
-from publisher.sandbox.answers import GraphError, encode
 from publisher.sandbox.calls import Call, resolve
 from publisher.sandbox.clock import Clock
 from publisher.sandbox.endpoints import Endpoint
 from publisher.sandbox.faults import Fault, Faults
+from publisher.sandbox.graph_error import GraphError, encode
 from publisher.sandbox.hosts import VERSION, Host, Site, locate
 from publisher.sandbox.interference import Dropped, Outcome, RawAnswer
 from publisher.sandbox.journal import Entry, Journal

@@ -12,7 +12,6 @@ from typing import Final
 import anyio
 from aiohttp import web
 
-from publisher.sandbox import state
 from publisher.sandbox.checks import Checks
 from publisher.sandbox.clock import Clock
 from publisher.sandbox.control import PREFIX, Control
@@ -23,7 +22,9 @@ from publisher.sandbox.journal import Journal
 from publisher.sandbox.media import Inspector
 from publisher.sandbox.operations import Operations
 from publisher.sandbox.responder import Responder
+from publisher.sandbox.saver import Saver, owned
 from publisher.sandbox.settings import SandboxSettings, Switches
+from publisher.sandbox.state import load
 from publisher.sandbox.uploads import Uploads
 from publisher.sandbox.world import World
 
@@ -49,7 +50,7 @@ async def serve(settings: SandboxSettings) -> AsyncIterator[Sandbox]:
     """
     switches = settings.switches()
     _require_decoders(switches)
-    with nullcontext() if settings.state is None else state.owned(settings.state):
+    with nullcontext() if settings.state is None else owned(settings.state):
         async with _open(settings, switches) as sandbox:
             yield sandbox
 
@@ -58,11 +59,11 @@ async def serve(settings: SandboxSettings) -> AsyncIterator[Sandbox]:
 async def _open(settings: SandboxSettings, switches: Switches) -> AsyncIterator[Sandbox]:
     world, clock, faults = World(seed=settings.seed, switches=switches), Clock(), Faults()
     if settings.state is not None:
-        state.load(settings.state, world, clock)
+        load(settings.state, world, clock)
     journal, inspector = Journal(settings.requests_kept), Inspector()
     checks = Checks(world, inspector)
     uploads = Uploads(world, clock, checks)
-    saver = None if settings.state is None else state.Saver(settings.state, world, clock, lambda: inspector.is_busy)
+    saver = None if settings.state is None else Saver(settings.state, world, clock, lambda: inspector.is_busy)
 
     def use_switches(changed: Switches) -> None:
         _require_decoders(changed)

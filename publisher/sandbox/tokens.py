@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from publisher.sandbox import answers
-from publisher.sandbox.answers import GraphError
+from publisher.sandbox.graph_error import GraphError
 from publisher.sandbox.hosts import Host
 from publisher.sandbox.objects import Account, Platform, Token, TokenState
 from publisher.sandbox.settings import Switches

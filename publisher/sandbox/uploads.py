@@ -10,11 +10,11 @@ from typing import IO, Any, Final
 from aiohttp import web
 
 from publisher.sandbox import answers, instagram, page_videos
-from publisher.sandbox.answers import GraphError
 from publisher.sandbox.calls import Call
 from publisher.sandbox.checks import GOOD, Checks
 from publisher.sandbox.clock import Clock
 from publisher.sandbox.endpoints import Endpoint
+from publisher.sandbox.graph_error import GraphError
 from publisher.sandbox.hosts import INSTAGRAM_UPLOAD, Site
 from publisher.sandbox.media import temporary_file
 from publisher.sandbox.objects import Container, Token, Verdict, Video
