@@ -108,6 +108,8 @@ returning id
 
 TAKE_HORIZON: LiteralString = "select pg_current_xact_id()::text"
 
+NOTIFICATION_QUEUE_USAGE: LiteralString = "select pg_notification_queue_usage()"
+
 HORIZON_PASSED: LiteralString = "select pg_snapshot_xmin(pg_current_snapshot()) > %(horizon)s::xid8"
 
 
@@ -194,6 +196,14 @@ async def mute(connection: AsyncConnection[TupleRow], relay_id: RelayId, seconds
     row = await (await connection.execute(MUTE, {"relay_id": relay_id, "seconds": seconds})).fetchone()
     if row is None:
         raise LeaseLost(f"relay {relay_id} was retired: its lease ran out, and another relay may own its lanes")
+
+
+async def notification_queue_usage(connection: AsyncConnection[TupleRow]) -> float:
+    """Return how full the server's queue of notifications is, 0 to 1: what all listeners have read is removed."""
+    row = await (await connection.execute(NOTIFICATION_QUEUE_USAGE)).fetchone()
+    assert row is not None
+    usage: float = row[0]
+    return usage
 
 
 async def take_horizon(connection: AsyncConnection[TupleRow]) -> str:

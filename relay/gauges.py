@@ -9,6 +9,7 @@ from anyio.abc import TaskStatus
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
+from outbox.lease import notification_queue_usage
 from outbox.outcome import Reason
 from outbox.ownership import count_unowned_lanes
 from outbox.waiting import count_holds, count_often_deferred, count_waiting, estimate_waiting_count
@@ -61,6 +62,7 @@ class Gauges:
                 self.metrics.waiting.labels(reason.value).set(found.count)
                 self.metrics.oldest_waiting.labels(reason.value).set(max(0.0, found.oldest_seconds or 0.0))
             self.metrics.waiting_estimate.set(await estimate_waiting_count(self.connection))
+            self.metrics.notification_queue_usage.set(await notification_queue_usage(self.connection))
             # What waits for its time is not late, and a row of an older release does not say since when it is.
             late = [found.oldest_seconds or 0.0 for reason, found in waiting.items() if reason in OWED]
             self._waiting_since = self.clock.now() - max(late) if max(late) > 0 else None

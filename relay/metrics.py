@@ -105,6 +105,11 @@ class RelayMetrics:
             "outbox_listener_connected", "1 while LISTEN is connected: the doorbell is heard.", registry=registry
         )
         self.lanes_owned = Gauge("outbox_lanes_owned", "Lanes that this relay owns, of 64.", registry=registry)
+        self.notification_queue_usage = Gauge(
+            "outbox_notification_queue_usage_ratio",
+            "How full the server's queue of notifications is; at 1 every NOTIFY fails. All databases share it.",
+            registry=registry,
+        )
         self.rings = Counter("outbox_rings", "Notifications received.", registry=registry)
         self.polls = Counter("outbox_polls", "Looks at the log that no notification asked for.", registry=registry)
         self.bell_muted = Gauge(

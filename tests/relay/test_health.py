@@ -48,6 +48,7 @@ FAMILIES = {
     "outbox_settle_delay_seconds": ("histogram", {"le"}),
     "outbox_listener_connected": ("gauge", set()),
     "outbox_lanes_owned": ("gauge", set()),
+    "outbox_notification_queue_usage_ratio": ("gauge", set()),
     "outbox_rings": ("counter", set()),
     "outbox_polls": ("counter", set()),
     "outbox_bell_muted": ("gauge", set()),
