@@ -93,7 +93,8 @@ class Batch:
     acquitted: list[EventId] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.receipts or self.waits or self.tries or self.holds or self.steps or self.suspects)
+        outcomes = self.receipts or self.waits or self.tries or self.holds
+        return bool(outcomes or self.steps or self.suspects or self.acquitted)
 
     @property
     def lanes(self) -> list[Lane]:

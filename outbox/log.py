@@ -198,8 +198,28 @@ class LogReader:
 
     @property
     def in_hand_count(self) -> int:
-        """How many events have been read and not settled."""
+        """How many events have been read and not settled; without those that were spilled."""
         return self._water.in_hand_count + sum(water.in_hand_count for _, water in self._earlier)
+
+    def in_hand(self) -> list[Event]:
+        """Return the events in hand, in the order of reading within each lane."""
+        waters = [*(water for _, water in self._earlier), self._water]
+        return [event for water in waters for event in water.in_hand()]
+
+    def event_in_hand(self, event_id: EventId) -> Event | None:
+        """Return an event that is in hand."""
+        waters = (self._water, *(water for _, water in self._earlier))
+        return next((event for water in waters if (event := water.event_in_hand(event_id)) is not None), None)
+
+    def spill(self, event: Event, behind: Spilled | None) -> Spilled | None:
+        """Keep the id alone of an event in hand, behind others of its key; None where it is not in hand.
+
+        It is not settled: `low_waters` and `detach` know of it as of those in hand, and `take_back` is for its turn.
+        """
+        for water in (self._water, *(water for _, water in self._earlier)):
+            if event.id in water:
+                return water.spill(event, behind)
+        return None
 
     def has_in_hand(self, event_id: EventId) -> bool:
         """Tell whether an event has been read, is not settled, and its lane was not given up meanwhile."""
@@ -216,7 +236,7 @@ class LogReader:
         if self._earlier:
             for _, water in self._earlier:
                 water.settled(event_ids)
-            self._earlier = [(lanes, water) for lanes, water in self._earlier if water.in_hand_count]
+            self._earlier = [(lanes, water) for lanes, water in self._earlier if not water.is_settled]
 
     def low_waters(self) -> list[tuple[Sequence[Lane], Cursor]]:
         """Return the cursors that may be saved, with their lanes: everything before them is settled."""
@@ -234,7 +254,7 @@ class LogReader:
         assert self.stands_at(boundary)
         assert other.stands_at(boundary)
         for each in (self, other):
-            self._earlier += [(each.lanes, each._water)] if each._water.in_hand_count else []  # noqa: SLF001 (our own)
+            self._earlier += [] if each._water.is_settled else [(each.lanes, each._water)]  # noqa: SLF001 (our own)
         self._earlier += other._earlier
         self._set_lanes(sorted((*self.lanes, *other.lanes)))
         self.cursor = Cursor(boundary, boundary, 0)
@@ -246,9 +266,9 @@ class LogReader:
         departures = {lane: Departure(self.cursor) for lane in leaving}
         if leaving:
             for water in (*(water for _, water in self._earlier), self._water):
-                for event, cursor in water.take_out(leaving):
-                    departures[event.lane].in_hand[event.id] = cursor
-            self._earlier = [(lanes, water) for lanes, water in self._earlier if water.in_hand_count]
+                for lane, event_id, cursor in water.take_out(leaving):
+                    departures[lane].in_hand[event_id] = cursor
+            self._earlier = [(lanes, water) for lanes, water in self._earlier if not water.is_settled]
             self._set_lanes([lane for lane in self.lanes if lane not in leaving])
             # What is listed, or being read at this moment, may hold events of theirs.
             self._detached |= leaving
@@ -364,6 +384,10 @@ def _literal(numbers: Iterable[int]) -> str:
     return f"{{{','.join(map(str, numbers))}}}"
 
 
+_WINDOWS_MAX = 1000
+"""Windows that are remembered before those of which all is settled are looked for."""
+
+
 @dataclass(slots=True)
 class _Window:
     """A window that has been begun: `in_hand` in the order of reading; `position` the last id read."""
@@ -372,6 +396,56 @@ class _Window:
     window: str
     position: int
     in_hand: dict[EventId, Event] = field(default_factory=dict)
+    spilled: list[Spilled] = field(default_factory=list)
+
+    def oldest(self) -> EventId | None:
+        """Return the least id that is in hand or spilled."""
+        return min([*self.in_hand, *(spilled.first for spilled in self.spilled)], default=None)
+
+
+@dataclass(slots=True, eq=False)
+class Spilled:
+    """Events of one key that were read in one window, and of which only the ids are kept, 8 bytes each, in order.
+
+    Attributes:
+        lane: Theirs.
+        oldest_at: When the first of them was emitted; of one before it, once some were taken back.
+    """
+
+    lane: Lane
+    oldest_at: datetime
+    _window: _Window
+    _water: LowWater
+    _ids: array[int] = field(default_factory=lambda: array("q"))
+    _position: int = 0
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._ids) - self._position
+
+    @property
+    def first(self) -> EventId:
+        """The first one."""
+        return EventId(self._ids[self._position])
+
+    def head(self, count: int) -> list[EventId]:
+        """Return the first so many ids."""
+        return [EventId(event_id) for event_id in self._ids[self._position : self._position + count]]
+
+    def take_back(self, count: int, events: Iterable[Event]) -> None:
+        """Take the first so many in hand again, which have been fetched."""
+        self._position += count
+        self._water.take_back(self._window, events)
+        if not self:
+            self._window.spilled.remove(self)
+
+    def is_of(self, window: _Window) -> bool:
+        """Tell whether they were read in a window."""
+        return self._window is window
+
+    def append(self, event: Event) -> None:
+        """Keep another one's id, which is above the others'."""
+        self._ids.append(event.id)
 
 
 class LowWater:
@@ -381,11 +455,12 @@ class LowWater:
     but events settle in any order: the first window with an event in hand is where the water stands.
     """
 
-    __slots__ = ("_by_event", "_windows")
+    __slots__ = ("_by_event", "_compact_at", "_windows")
 
     def __init__(self, cursor: Cursor) -> None:
         self._windows: deque[_Window] = deque([_Window(cursor.seen, cursor.window, cursor.position)])
         self._by_event: dict[EventId, _Window] = {}
+        self._compact_at = _WINDOWS_MAX
 
     def __contains__(self, event_id: EventId) -> bool:
         """Tell whether an event is in hand."""
@@ -396,14 +471,51 @@ class LowWater:
         """How many events are in hand."""
         return len(self._by_event)
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing is in hand, and nothing spilled."""
+        return not self._by_event and not any(window.spilled for window in self._windows)
+
+    def in_hand(self) -> list[Event]:
+        """Return the events in hand, in the order of reading."""
+        return [event for window in self._windows for event in window.in_hand.values()]
+
+    def event_in_hand(self, event_id: EventId) -> Event | None:
+        """Return an event that is in hand."""
+        window = self._by_event.get(event_id)
+        return None if window is None else window.in_hand[event_id]
+
+    def spill(self, event: Event, behind: Spilled | None) -> Spilled:
+        """Keep the id alone of an event in hand, behind others of its key."""
+        window = self._by_event.pop(event.id)
+        del window.in_hand[event.id]
+        spilled = behind
+        if spilled is None or not spilled.is_of(window):
+            spilled = Spilled(event.lane, event.created_at, window, self)
+            window.spilled.append(spilled)
+        spilled.append(event)
+        return spilled
+
+    def take_back(self, window: _Window, events: Iterable[Event]) -> None:
+        """Take events in hand that were spilled."""
+        for event in events:
+            window.in_hand[event.id] = event
+            self._by_event[event.id] = window
+
     def oldest_at(self) -> datetime | None:
         """Return when the first event in hand was emitted."""
         self._drop_settled_windows(keep_last=True)
-        return min((event.created_at for event in self._windows[0].in_hand.values()), default=None)
+        first = self._windows[0]
+        instants = [event.created_at for event in first.in_hand.values()]
+        return min([*instants, *(spilled.oldest_at for spilled in first.spilled)], default=None)
 
     def begin(self, seen: str, window: str) -> None:
         """Begin the window after the current one, which has been read out."""
         self._drop_settled_windows(keep_last=False)
+        if len(self._windows) >= self._compact_at:
+            # Behind one that is not settled for long, any number of windows may have been.
+            self._windows = deque(window for window in self._windows if window.in_hand or window.spilled)
+            self._compact_at = 2 * len(self._windows) + _WINDOWS_MAX
         self._windows.append(_Window(seen, window, 0))
 
     def read(self, events: Sequence[Event], position: int) -> None:
@@ -421,26 +533,31 @@ class LowWater:
             if window is not None:
                 del window.in_hand[event_id]
 
-    def take_out(self, lanes: Collection[Lane]) -> list[tuple[Event, Cursor]]:
-        """Let the events of some lanes go, unsettled, and return them as read, with the cursor before each."""
-        taken = [
-            (event, Cursor(window.seen, window.window, event.id - 1))
-            for window in self._windows
-            for event in window.in_hand.values()
-            if event.lane in lanes
-        ]
-        self.settled([event.id for event, _ in taken])
+    def take_out(self, lanes: Collection[Lane]) -> list[tuple[Lane, EventId, Cursor]]:
+        """Let the events of some lanes go, unsettled, and return them as read, with the cursor before each.
+
+        Of those that were spilled the first of each key stands for all: none of them is settled before it departs.
+        """
+        taken: list[tuple[Lane, EventId, Cursor]] = []
+        for window in self._windows:
+            leaving = [(event.id, event.lane) for event in window.in_hand.values() if event.lane in lanes]
+            leaving += [(spilled.first, spilled.lane) for spilled in window.spilled if spilled.lane in lanes]
+            window.spilled = [spilled for spilled in window.spilled if spilled.lane not in lanes]
+            taken += [
+                (lane, event_id, Cursor(window.seen, window.window, event_id - 1)) for event_id, lane in sorted(leaving)
+            ]
+        self.settled([event_id for _, event_id, _ in taken])
         return taken
 
     def cursor(self) -> Cursor:
         """Return the cursor before which everything is settled."""
         self._drop_settled_windows(keep_last=True)
         first = self._windows[0]
-        oldest = min(first.in_hand, default=None)
+        oldest = first.oldest()
         return Cursor(first.seen, first.window, first.position if oldest is None else oldest - 1)
 
     def _drop_settled_windows(self, *, keep_last: bool) -> None:
-        while len(self._windows) > keep_last and not self._windows[0].in_hand:
+        while len(self._windows) > keep_last and not self._windows[0].in_hand and not self._windows[0].spilled:
             self._windows.popleft()
 
 
@@ -450,6 +567,13 @@ async def take_snapshot(connection: AsyncConnection[TupleRow]) -> str:
     assert row is not None
     snapshot: str = row[0]
     return snapshot
+
+
+async def fetch(connection: AsyncConnection[TupleRow], event_ids: Sequence[EventId]) -> list[Event]:
+    """Return events by their ids, in their order."""
+    async with connection.cursor(binary=True) as cursor:
+        await cursor.execute(FETCH, {"ids": _literal(event_ids)}, prepare=True)
+        return [Event._make(row) for row in await cursor.fetchall()]
 
 
 async def load_cursors(connection: AsyncConnection[TupleRow], lanes: Sequence[Lane]) -> list[tuple[Cursor, list[Lane]]]:

@@ -11,6 +11,7 @@ delivery.py holds.py scheduler.py decide.py backoff.py    values and pure decisi
 clock.py lease.py                                         the database's time, the lease
 keeper.py drainer.py                                      which lanes are ours: taken, and given up drained
 guard.py                                                  whether this is still the cluster that the log belongs to
+spill.py                                                  what hot keys have queued, beyond what can run soon
 gauges.py pruner.py                                       what is read and deleted now and then
 incarnation.py                                            all of the above, for as long as one lease lasts
 app.py installation.py                                    the process around incarnations: handlers, HTTP, signals

@@ -3,8 +3,8 @@
     services    lease, doorbell, settler,    end last: a statement of theirs that is cancelled costs the connection
                 keeper, drainer
     handlers    workers                      finish within shutdown_seconds
-    intake      reader, timers, gauges,      ends first
-                guard, pruner
+    intake      reader, spill, timers,       ends first
+                gauges, guard, pruner
 
 The services work on a set of lanes that changes: all 64 where this relay is alone, its share where there are others,
 none where it stands by. The keeper takes lanes, `_Relay.begin` has them worked on; the drainer gives them up again.
@@ -56,6 +56,7 @@ from relay.reader import Reader
 from relay.scheduler import Scheduler
 from relay.settings import RelaySettings
 from relay.settler import Settler
+from relay.spill import Spill
 from relay.timers import Timers
 from relay.worker import Workers
 
@@ -149,6 +150,7 @@ class Incarnation:
         async with anyio.create_task_group() as intake:
             await intake.start(relay.timers.run)
             await intake.start(relay.reader.run)
+            await intake.start(relay.spill.run)
             await intake.start(relay.gauges.run)
             await intake.start(self.guard.run, relay.gauges.connection)
             await intake.start(Pruner(settings).run)
@@ -171,6 +173,7 @@ class _Relay:
     scheduler: Scheduler = field(default_factory=Scheduler)
     holds: Holds = field(default_factory=Holds)
     doorbell: Doorbell = field(init=False)
+    spill: Spill = field(init=False)
     reader: Reader = field(init=False)
     timers: Timers = field(init=False)
     workers: Workers = field(init=False)
@@ -219,6 +222,13 @@ class _Relay:
         relay.doorbell = Doorbell(
             settings, reading, lease.relay_id, metrics, lanes, relay.timers.look, relay.lanes_changed
         )
+        relay.spill = Spill(
+            connection=reading,
+            scheduler=relay.scheduler,
+            offer=relay.offer,
+            in_hand_max=settings.in_hand_max,
+            on_room=relay.make_room,
+        )
         relay.reader = Reader(
             connection=reading,
             slice_count=settings.slice_count,
@@ -226,6 +236,7 @@ class _Relay:
             offer=relay.offer,
             in_hand_max=settings.in_hand_max,
             metrics=metrics,
+            spill=relay.spill,
         )
         relay.workers = Workers(
             scheduler=relay.scheduler,
@@ -325,6 +336,7 @@ class _Relay:
     def was_put_back(self, delivery: Delivery) -> None:
         """A handler was ended, and nothing is written of it."""
         self.scheduler.put_back(delivery)
+        self.settler.acquit(delivery)
         self.drainer.progressed()
 
     def settled(self, event_ids: Sequence[EventId]) -> None:
@@ -334,6 +346,10 @@ class _Relay:
         self.timers.settled(event_ids)
         self.workers.wake()
         self.drainer.progressed()
+
+    def make_room(self) -> None:
+        """Events of hot keys were brought back: there may be room for others."""
+        self.reader.make_room()
 
     def waiting_changed(self, due_seconds: float) -> None:
         """A waiting row is due in so many seconds."""

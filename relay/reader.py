@@ -20,6 +20,10 @@ from outbox.waiting import load_steps
 from relay.delivery import Delivery
 from relay.doorbell import Doorbell
 from relay.metrics import RelayMetrics
+from relay.spill import SPILLED_MAX, Spill
+
+_PATIENCE_SECONDS = 0.1
+"""A full room that handlers empty sooner than that is no hot key's doing."""
 
 
 @dataclass(slots=True)
@@ -35,7 +39,9 @@ class Reader:
         slice_count: The most events that one statement returns.
         doorbell: When to look.
         offer: Takes a delivery.
-        in_hand_max: Reading pauses while so many events are read and not settled: the bound on memory.
+        in_hand_max: Reading pauses while so many events are read and not settled, but for those of hot keys, and at
+            twice as many: the bound on memory.
+        spill: Takes what is read of hot keys.
         metrics: Events emitted, backlog.
         logs: One log reader for each distinct cursor: nearly always one; none while we own no lane.
     """
@@ -46,6 +52,7 @@ class Reader:
     offer: Callable[[Delivery], None]
     in_hand_max: int
     metrics: RelayMetrics
+    spill: Spill
     logs: list[LogReader] = field(default_factory=list)
     _target: str | None = None
     _departures: dict[Lane, Departure] = field(default_factory=dict)
@@ -57,10 +64,10 @@ class Reader:
         while True:
             found = await self._look()
             self.doorbell.found(found)
-            self.metrics.backlog.set(self.in_hand_count + sum(log.unread_count for log in self.logs))
-            if self.in_hand_count >= self.in_hand_max:
-                self._room = anyio.Event()
-                await self._room.wait()
+            unread_count = sum(log.unread_count for log in self.logs)
+            self.metrics.backlog.set(self.in_hand_count + self.spill.count + unread_count)
+            if self.is_full:
+                await self._wait_for_room()
             elif not found or self.doorbell.will_ring:
                 await self.doorbell.wait()
 
@@ -74,7 +81,8 @@ class Reader:
         for log in self.logs:
             self._departures |= log.detach(lanes)
         self.logs = [log for log in self.logs if log.lanes]
-        self._make_room()
+        self.spill.give_up(lanes)
+        self.make_room()
 
     def departed(self, lanes: Collection[Lane]) -> dict[Lane, Cursor]:
         """Return from where the next owner must read each of these lanes that we read no more, and forget them."""
@@ -82,11 +90,12 @@ class Reader:
 
     def settled(self, event_ids: Sequence[EventId]) -> None:
         """Let events go that are settled durably."""
+        self.spill.settled(self.logs, event_ids)
         for log in self.logs:
             log.settled(event_ids)
         for departure in self._departures.values():
             departure.settled(event_ids)
-        self._make_room()
+        self.make_room()
 
     def low_waters(self) -> list[tuple[Sequence[Lane], Cursor]]:
         """Return the cursors that may be saved now, with their lanes."""
@@ -94,8 +103,18 @@ class Reader:
 
     @property
     def in_hand_count(self) -> int:
-        """How many events are read and not settled."""
+        """How many events are read and not settled; without those that were spilled."""
         return sum(log.in_hand_count for log in self.logs)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing more may be read now."""
+        in_hand_count = self.in_hand_count
+        if in_hand_count < self.in_hand_max and self.spill.count < SPILLED_MAX:
+            return False
+        cold_count = in_hand_count - self.spill.in_hand_count
+        is_crowded = cold_count >= self.in_hand_max or in_hand_count >= 2 * self.in_hand_max
+        return is_crowded or self.spill.count >= SPILLED_MAX
 
     def oldest_in_hand_at(self) -> float | None:
         """Return when the oldest event in hand was emitted, in seconds of the epoch."""
@@ -107,7 +126,7 @@ class Reader:
         found = 0
         target = await self._common_target()
         unread = deque(self.logs)
-        while unread and self.in_hand_count < self.in_hand_max:
+        while unread and not self.is_full:
             log = unread.popleft()
             if not log.lanes or (target is not None and log.stands_at(target)):
                 continue
@@ -153,13 +172,23 @@ class Reader:
             events = [event for event in events if log.has_in_hand(event.id)]  # their lane may be given up meanwhile
         self.metrics.read(event.type for event in events)
         for event in events:
-            delivery = Delivery(event, steps=steps.get(event.id, []))
-            if catching_up:
-                delivery.crash_count = known.crashes.get(event.id, 0)
-                delivery.suspect = known.relay_died or delivery.crash_count > 0
-            self.offer(delivery)
+            if self.spill.passes(log, event):
+                crash_count = known.crashes.get(event.id, 0)
+                suspect = known.relay_died or crash_count > 0
+                self.offer(Delivery(event, steps=steps.get(event.id, []), suspect=suspect, crash_count=crash_count))
 
-    def _make_room(self) -> None:
+    async def _wait_for_room(self) -> None:
+        """Wait until half of the room is empty; where that takes long, hot keys fill it."""
+        self._room = anyio.Event()
+        while not self._room.is_set():
+            with anyio.move_on_after(_PATIENCE_SECONDS):
+                await self._room.wait()
+                return
+            if self.spill.make_room(self.logs):
+                return
+
+    def make_room(self) -> None:
+        """There may be room again."""
         # Half empty before it goes on: a slice at a time, not an event at a time.
-        if self.in_hand_count <= self.in_hand_max // 2:
+        if self.in_hand_count - self.spill.in_hand_count <= self.in_hand_max // 2 and not self.is_full:
             self._room.set()

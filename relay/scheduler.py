@@ -127,6 +127,33 @@ class Scheduler:
             if delivery.event.key is not None:
                 del self._behind_key[delivery.event.key]
 
+    def evict(self, keys: Collection[str], kept_count: int) -> list[Delivery]:
+        """Give back what is queued of these keys beyond the first few of each, to be offered again later.
+
+        What waits, or was dispatched before, stays. Of each sequence it is the last ones that are given back, so that
+        its order is kept when they come again in the order of the log.
+        """
+        evicted: list[Delivery] = []
+        room = dict.fromkeys(keys, kept_count)
+        for key in keys:
+            queued = self._behind_key.get(key, ())
+            kept: deque[Delivery] = deque()
+            for delivery in queued:
+                followers = () if delivery.sequence is None else self._behind_sequence.get(delivery.sequence, ())
+                if len(kept) >= kept_count and all(map(_is_fresh, (delivery, *followers))):
+                    evicted += (delivery, *followers)
+                    self._forget_sequences([delivery])
+                else:
+                    kept.append(delivery)
+            if queued:
+                self._behind_key[key] = kept
+        for (key, _), followers in self._behind_sequence.items():
+            while key in room and len(followers) > room[key] and _is_fresh(followers[-1]):
+                evicted.append(followers.pop())
+            if key in room:
+                room[key] = max(0, room[key] - len(followers))
+        return evicted
+
     def put_back(self, delivery: Delivery) -> None:
         """Forget a delivery that was in flight, and stays in the log or in `outbox.waiting` as it is."""
         self._forget_sequences([delivery])
@@ -152,6 +179,11 @@ class Scheduler:
             self._ready.append(delivery)
         else:
             queued.append(delivery)
+
+
+def _is_fresh(delivery: Delivery) -> bool:
+    """Tell whether it is as it was read: the log has all that there is to know of it."""
+    return not delivery.waiting and not delivery.dispatched_at and not delivery.deferrals
 
 
 def admit(delivery: Delivery, *, now: float, database_now: float, holds: Holds) -> Park | None:

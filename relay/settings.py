@@ -39,7 +39,9 @@ class RelaySettings(DatabaseSettings):
 
     concurrency: int = Field(64, ge=1, le=1000, description="handlers that run at once")
     pool_size_max: int = Field(8, ge=1, le=100, description="database connections for handlers")
-    in_hand_max: int = Field(10_000, ge=1, description="events read and not settled; reading pauses at it")
+    in_hand_max: int = Field(
+        10_000, ge=1, description="events read and not settled; reading pauses at it, but for hot keys"
+    )
     slice_count: int = Field(1000, ge=1, le=10_000, description="events fetched at once")
 
     lease_seconds: float = Field(15, ge=1, le=300, description="lanes of a relay that died are free after this")

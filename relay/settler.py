@@ -89,6 +89,7 @@ class _Pending:
             return []
         first, second = _Pending(), _Pending()
         first.batch.suspects, first.recorded = self.batch.suspects, self.recorded
+        first.batch.acquitted = [*self.batch.acquitted]  # those that are settled come twice
         for number, settled in enumerate(self.settled):
             (first if number < len(self.settled) / 2 else second).add(*settled)
         for number, step in enumerate(self.steps):
@@ -180,6 +181,12 @@ class Settler:
         recorded = self._pending.add_suspect(event)
         self._work.set()
         await recorded.wait()
+
+    def acquit(self, delivery: Delivery) -> None:
+        """Clear a suspect that came back without an outcome."""
+        if delivery.suspect:
+            self._pending.batch.acquitted.append(delivery.event.id)
+            self._work.set()
 
     async def flush(self) -> None:
         """Write all that was submitted until now. Raises what `run` raises."""

@@ -18,7 +18,8 @@ from psycopg import AsyncConnection
 from outbox import database as connections
 from outbox.emit import emit
 from outbox.event import LANE_COUNT, Event, EventId, Lane
-from outbox.log import Cursor, LogReader, LowWater, load_cursors, take_snapshot
+from outbox.log import Cursor, LogReader, LowWater, fetch, load_cursors, take_snapshot
+from tests.outbox.store import Store, events, ids
 
 pytestmark = pytest.mark.anyio
 
@@ -281,6 +282,35 @@ async def test_lanes_that_go_from_reader_to_reader_are_read_exactly_once(  # noq
         left = [*in_hand[0], *in_hand[1]]
         assert sorted(settled + left) == sorted(emitted)
         assert sorted(lane for readers in relays for reader in readers for lane in reader.lanes) == LANES
+
+
+async def test_what_is_spilled_is_not_settled(store: Store) -> None:
+    """Its ids are kept, in order; the low water stands before them, and they come back to be settled."""
+    of = await events(store, 5, key="k")
+    [other] = await events(store, 1, key="l")
+    reader = LogReader(store, LANES, Cursor())
+    while not await reader.read():
+        pass
+    spilled = None
+    for each in of[1:]:
+        spilled = reader.spill(each, spilled) or spilled
+    assert spilled is not None
+    assert len(spilled) == 4
+    reader.settled([of[0].id, other.id])
+    assert reader.in_hand_count == 0
+    assert reader.oldest_in_hand_at() == of[1].created_at
+    [(_, cursor)] = reader.low_waters()
+    assert cursor.position == of[1].id - 1
+
+    head = spilled.head(2)
+    assert head == ids(of[1:3])
+    spilled.take_back(2, await fetch(store, head))
+    reader.settled(head)
+    [(_, cursor)] = reader.low_waters()
+    assert cursor.position == of[3].id - 1
+    assert await reader.read() == []
+    departure = reader.detach([of[0].lane])[of[0].lane]
+    assert departure.low_water().position == of[3].id - 1
 
 
 def test_the_low_water_stands_where_the_first_event_in_hand_is() -> None:

@@ -562,3 +562,42 @@ async def test_many_waiting_events_of_one_key_delay_no_other_key(database: str, 
         await all_settled(store, 3001)
     handled = [ledger.event.id for name, ledger in script.handled if name == "slow"]
     assert handled == sorted(set(handled))
+
+
+@pytest.mark.parametrize("sequence", [None, "s"])
+async def test_a_hot_key_keeps_nobody_from_being_read(
+    database: str, store: Store, script: Script, sequence: str | None
+) -> None:
+    """With far more of it queued than the relay has room for, others are handled; then it goes on, in its order."""
+    gate = Gate()
+    script.acts["hot"] = [gate]
+    many = "select count(outbox.emit('t', '{\"name\": \"hot\"}', 'k', sequence => %s)) from generate_series(1, 1000)"
+    async with working(settings(database, in_hand_max=40, slice_count=20), script):
+        await store.execute(many, [sequence])
+        await gate.entered.wait()
+        for number in range(3):
+            await state_is(store, await emit(store, f"other{number}", key=f"l{number}"), "published", seconds=10)
+        assert await value(store, "select count(*) from outbox.receipts") == 3
+        assert await value(store, "select count(*) from outbox.waiting") == 0
+        gate.opened.set()
+        await all_settled(store, 1003, seconds=25)
+    handled = [ledger.event.id for name, ledger in script.handled if name == "hot"]
+    assert handled == sorted(set(handled))
+
+
+async def test_what_is_spilled_of_a_hot_key_is_found_by_the_next_relay(
+    database: str, store: Store, script: Script
+) -> None:
+    """Nothing is written of it: it is in the log, behind the cursor that was saved."""
+    gate = Gate()
+    script.acts["hot"] = [gate, Published()]
+    many = "select count(outbox.emit('t', '{\"name\": \"hot\"}', 'k', sequence => 's')) from generate_series(1, 500)"
+    async with working(settings(database, in_hand_max=40, slice_count=20, shutdown_seconds=0.1), script):
+        await store.execute(many)
+        await gate.entered.wait()
+        await state_is(store, await emit(store, "other", key="l"), "published", seconds=10)
+    async with working(settings(database, in_hand_max=40, slice_count=20), script):
+        await all_settled(store, 501, seconds=25)
+    handled = [ledger.event.id for name, ledger in script.handled if name == "hot"][1:]
+    assert handled == sorted(set(handled))
+    assert len(handled) == 500

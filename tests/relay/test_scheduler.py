@@ -118,6 +118,18 @@ def test_what_is_forgotten_at_a_shutdown_does_not_run() -> None:
     assert take_all(scheduler) == []
 
 
+def test_a_hot_key_keeps_the_first_few_in_hand() -> None:
+    """The others are given back, the last ones of each sequence, and other keys keep theirs."""
+    scheduler = Scheduler()
+    hot = [delivery("k", sequence) for sequence in (None, "s", "s", None, "t", "s", "t")]
+    cold = [delivery("l") for _ in range(3)]
+    for each in (*hot, *cold):
+        scheduler.offer(each)
+    evicted = scheduler.evict(["k"], 1)
+    assert sorted(each.event.id for each in evicted) == [hot[number].event.id for number in (3, 4, 5, 6)]
+    assert len(take_all(scheduler)) == 2
+
+
 class AnyHistory(RuleBasedStateMachine):
     """Offers, takes and ends deliveries in every order, as workers, timers and the settler do."""
 
@@ -127,6 +139,7 @@ class AnyHistory(RuleBasedStateMachine):
         self.in_flight: list[Delivery] = []
         self.paused: list[Delivery] = []
         self.parked: dict[tuple[str, str], deque[Delivery]] = defaultdict(deque)
+        self.spilled: dict[str, deque[Delivery]] = {}
         self.offered: list[Delivery] = []
         self.begun: list[Delivery] = []
         self.ended: list[Delivery] = []
@@ -136,8 +149,29 @@ class AnyHistory(RuleBasedStateMachine):
         """An event comes from the log."""
         each = delivery(key, sequence if key else None)
         self.offered.append(each)
-        if not self.scheduler.offer(each):
+        if each.event.key in self.spilled:
+            self.spilled[each.event.key].append(each)
+        elif not self.scheduler.offer(each):
             self.park(each)
+
+    @rule(key=st.sampled_from(["k", "l"]), kept_count=st.integers(0, 3))
+    def spill(self, key: str, kept_count: int) -> None:
+        """A key is hot: what is queued of it is given back, and what comes later stays behind that."""
+        if key not in self.spilled:
+            evicted = self.scheduler.evict([key], kept_count)
+            self.spilled[key] = deque(sorted(evicted, key=lambda each: each.event.id))
+
+    @precondition(lambda self: self.spilled)
+    @rule(data=st.data(), count=st.integers(1, 3))
+    def bring_some_back(self, data: st.DataObject, count: int) -> None:
+        """Little is left of a hot key."""
+        key = data.draw(st.sampled_from(sorted(self.spilled)))
+        for _ in range(min(count, len(self.spilled[key]))):
+            each = self.spilled[key].popleft()
+            if not self.scheduler.offer(each):
+                self.park(each)
+        if not self.spilled[key]:
+            del self.spilled[key]
 
     @rule()
     def take(self) -> None:
@@ -145,6 +179,7 @@ class AnyHistory(RuleBasedStateMachine):
         each = self.scheduler.take()
         if each is not None:
             self.in_flight.append(each)
+            each.dispatched_at = 1
             if each not in self.begun:
                 self.begun.append(each)
 
@@ -251,6 +286,10 @@ class AnyHistory(RuleBasedStateMachine):
             for each in self.paused:
                 self.scheduler.resume(each)
             self.paused.clear()
+            for key in list(self.spilled):
+                for each in self.spilled.pop(key):
+                    if not self.scheduler.offer(each):
+                        self.park(each)
             for sequence in [s for s, waiting in self.parked.items() if waiting]:
                 self.bring_back(sequence)
             self.take()
