@@ -4,7 +4,8 @@
 -- Locks:     none beyond the insert.
 -- Raises:    OB001 no such event; OB002 it has not ended; OB003 it may be live and force was not given.
 --
--- The deadline is not carried over: it has usually passed when somebody replays.
+-- The deadline is not carried over: it has usually passed when somebody replays. In its sequence the replay is the last:
+-- what was emitted after the original has gone on without it, and what still waits goes first.
 create or replace function outbox.replay(event_id bigint, force boolean default false, reason text default null) returns bigint
 language plpgsql
 security definer

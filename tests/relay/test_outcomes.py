@@ -529,6 +529,21 @@ async def test_a_sequence_goes_on_after_a_dead_event(database: str, store: Store
         await state_is(store, slides[1], "published")
 
 
+async def test_a_replay_stands_at_the_end_of_its_sequence(database: str, store: Store, script: Script) -> None:
+    """It is a new event: it goes behind all that was emitted before it, and so also behind what waits for a retry."""
+    gate = Gate(outcome=Retry("once"))
+    script.acts |= {"s1": [Dead("no"), Published()], "s2": [gate, Published()]}
+    async with working(settings(database), script):
+        first, second = [await emit(store, name, key="k", sequence="s") for name in ("s1", "s2")]
+        await gate.entered.wait()
+        await state_is(store, first, "dead")
+        again = await value(store, "select outbox.replay(%s)", [first])
+        gate.opened.set()
+        await state_is(store, again, "published")
+        await state_is(store, second, "published", seconds=0)
+    assert script.calls == ["s1", "s2", "s2", "s1"]
+
+
 async def test_one_event_of_a_key_is_in_flight(database: str, store: Store, script: Script) -> None:
     """Whatever the concurrency, an account sees one call at a time; without a key all run at once."""
     gate = Gate()
