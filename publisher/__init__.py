@@ -1,18 +1,25 @@
-"""From an event to Meta and back to an outcome: stories on Instagram and on Facebook Pages, each published once.
+"""From an event to Meta and back to an outcome: posts on Instagram and on Facebook Pages, each published once.
 
     handler.py                 variant.created -> Outcome; the border where the payload is checked
       |- variants.py           reads the variant by its primary key; tells what a miss looked like
+      |- texts.py              pure: captions that Instagram would refuse
+      |- placements.py         pure: from a variant to its placement; the table of all of them
       |- tokens.py             the key ring for access tokens at rest
       v
-    saga.py                    the pipeline: prepare, wait, look, intent, call, done; or reconcile
+    saga.py                    the pipeline: prepare, look, intent, call, done; or reconcile
+      |- preparation.py        what can be repeated: media that fit, parts that are made, sent and ready
+      |    |- media.py         fetches the beginning of a medium; media_facts.py reads it, media_rules.py judges it
       |- trail.py              what the steps so far say
       |- reconcile.py          pure: from evidence to live, absent, undecided, person
       |- verify.py             pure: the same after a restore, for what the log has forgotten
       |- limits.py             pure: from an error to a hold, a retry, an end
       v
-    story.py                   what a story of any kind can do
-      |- instagram.py          image and video stories of professional accounts
-      |- facebook.py           photo and video stories of Pages
+    placement.py               what a placement can do: its parts, publish, look
+      |- instagram.py          containers: story, feed, carousel, reel
+      |- page_stories.py       a photo or video as a story
+      |- page_photos.py        unpublished photos, and the post of them
+      |- page_posts.py         a text or a link
+      |- page_videos.py        videos and their uploads; reels and videos in the feed
       v
     edges.py                   a list, read to its end
       v

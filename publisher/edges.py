@@ -10,16 +10,23 @@ from pydantic import SecretStr
 from outbox.event import JsonObject
 from publisher.errors import NoAnswer
 from publisher.graph import GraphClient
-from publisher.story import Endpoint
+from publisher.placement import Endpoint
 
 PAGE_SIZE = "100"
 PAGES_MAX = 10
 
 
 async def read_edge(
-    graph: GraphClient, endpoint: Endpoint, path: str, token: SecretStr, parameters: Mapping[str, str]
+    graph: GraphClient,
+    endpoint: Endpoint,
+    path: str,
+    token: SecretStr,
+    parameters: Mapping[str, str],
+    *,
+    back_to: datetime | None = None,
+    time_field: str = "created_time",
 ) -> list[JsonObject]:
-    """Return all objects of an edge.
+    """Return all objects of an edge, or those of a list that is sorted newest first back to an instant, and some more.
 
     The next page is asked for by cursor: `paging.next` is a whole URL with the token in it.
 
@@ -34,6 +41,8 @@ async def read_edge(
         if not isinstance(data, list):
             raise NoAnswer(f"expected a list from {endpoint}, found none")
         items.extend(item for item in data if isinstance(item, dict))
+        if back_to is not None and _reaches(items, back_to, time_field):
+            return items
         paging = answer.get("paging")
         if not isinstance(paging, dict) or "next" not in paging:
             return items
@@ -43,6 +52,12 @@ async def read_edge(
             break
         query["after"] = after
     raise NoAnswer(f"expected the end of the list from {endpoint}, found more pages than can be read")
+
+
+def _reaches(items: list[JsonObject], back_to: datetime, time_field: str) -> bool:
+    """The newest of the last two is meant: one pinned or backdated post at the end of a page proves nothing."""
+    ends = [instant(item.get(time_field)) for item in items[-2:]]
+    return bool(ends) and all(end is not None and end < back_to for end in ends)
 
 
 def instant(value: object) -> datetime | None:

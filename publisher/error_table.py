@@ -162,7 +162,7 @@ PAGE = (
     Row(1363031, None, DEAD, "not a video", "video"),
     Row(1363032, None, DEAD, "not a video", "video"),
     Row(1363033, None, RETRY, "upload interrupted", "video"),
-    Row(1363037, None, NEW_CONTAINER, "wrong start offset; Meta fetches the file itself, so begin again", "video"),
+    Row(1363037, None, NEW_CONTAINER, "wrong start offset: resumed where the error says, else a new session", "video"),
     Row(1363041, None, NEW_CONTAINER, "upload session expired", "video"),
     Row(1363045, None, NEW_CONTAINER, "size mismatch", "video"),
     Row(1363047, None, RETRY, "encoding, or temporarily unavailable; readings differ", "reported", tries=1),

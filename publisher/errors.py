@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from outbox.errors import OutboxError
+from outbox.event import JsonObject
 
 MESSAGE_LENGTH_MAX = 300
 _URL = re.compile(r"https?://\S+", re.IGNORECASE)
@@ -38,6 +39,7 @@ class GraphError(PublisherError):
         fbtrace_id: For Meta's support.
         regain_seconds: How long the usage headers say that the limit lasts; None where they say nothing.
         is_transient: What Graph says of itself; unreliable, kept for people.
+        resume_at: Where an upload stands, for an error that says that it was sent from elsewhere.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class GraphError(PublisherError):
         fbtrace_id: str | None = None,
         regain_seconds: float | None = None,
         is_transient: bool | None = None,
+        resume_at: int | None = None,
     ) -> None:
         number = f"{code}/{subcode}" if subcode is not None else f"{code}"
         super().__init__(f"Graph answered {endpoint} with error {number}: {redacted(message)}")
@@ -61,6 +64,7 @@ class GraphError(PublisherError):
         self.fbtrace_id = fbtrace_id
         self.regain_seconds = regain_seconds
         self.is_transient = is_transient
+        self.resume_at = resume_at
 
 
 class NoAnswer(PublisherError):
@@ -69,6 +73,32 @@ class NoAnswer(PublisherError):
 
 class NotSent(NoAnswer):
     """The connection could not be made, or the call came too late to be made: nothing went through."""
+
+
+class MediaUnreachable(PublisherError):
+    """A medium could not be read: nothing is known of it.
+
+    Attributes:
+        is_refusal: The host answered, and said no; else it was slow, or had trouble of its own.
+        context: What to keep of it; never the URL.
+    """
+
+    def __init__(self, message: str, *, is_refusal: bool, context: JsonObject | None = None) -> None:
+        super().__init__(message)
+        self.is_refusal = is_refusal
+        self.context = context
+
+
+class MediaUnsuitable(PublisherError):
+    """A medium breaks a rule of Meta's.
+
+    Attributes:
+        context: The rule, what was found, and the source.
+    """
+
+    def __init__(self, message: str, context: JsonObject) -> None:
+        super().__init__(message)
+        self.context = context
 
 
 def redacted(message: str) -> str:

@@ -22,9 +22,9 @@ from outbox.event import JsonObject
 from publisher.errors import GraphError, NoAnswer, NotSent
 from publisher.limits import regain_seconds
 from publisher.metrics import PublisherMetrics
+from publisher.placement import IRREVERSIBLE, READS, Endpoint
 from publisher.reactions import classify
 from publisher.settings import ProofForm, PublisherSettings
-from publisher.story import IRREVERSIBLE, READS, Endpoint
 
 ANSWER_BYTES_MAX = 4 * 1024 * 1024
 UPLOAD_HOST = "rupload.facebook.com"
@@ -54,13 +54,31 @@ class GraphClient:
 
     async def upload(self, upload_url: str, token: SecretStr, media_url: str) -> JsonObject:
         """Tell the upload host where to fetch a video (Meta: Page Stories API, hosted files)."""
+        return await self._upload(upload_url, token, {"file_url": media_url})
+
+    async def send(
+        self, upload_url: str, token: SecretStr, body: AsyncIterator[bytes], *, offset: int, size_bytes: int
+    ) -> JsonObject:
+        """Send the bytes of a video from an offset on to the upload host (sheet 1.4 and 2.2)."""
+        headers = {"offset": str(offset), "file_size": str(size_bytes), "Content-Type": "application/octet-stream"}
+        return await self._upload(upload_url, token, headers, data=body)
+
+    async def transfer(self, path: str, token: SecretStr, parameters: Mapping[str, str], chunk: bytes) -> JsonObject:
+        """Send a chunk of a video to a session (Meta: Page videos; sheet 2.4)."""
+        form = aiohttp.FormData({**parameters, **self._proof(token)})
+        form.add_field("video_file_chunk", chunk, filename="chunk", content_type="application/octet-stream")
+        return await self._call(Endpoint.VIDEO_UPLOAD, "POST", f"{self._base}/{path}", token, data=form)
+
+    async def _upload(
+        self, upload_url: str, token: SecretStr, headers: Mapping[str, str], **options: Any
+    ) -> JsonObject:
         host = urlsplit(upload_url).hostname
         if host not in {UPLOAD_HOST, urlsplit(self._base).hostname}:
             raise NotSent(
                 f"expected an upload address at {UPLOAD_HOST}, found another host; the token was not sent there"
             )
-        headers = {"Authorization": f"OAuth {token.get_secret_value()}", "file_url": media_url}
-        return await self._call(Endpoint.VIDEO_UPLOAD, "POST", upload_url, token, headers=headers)
+        headers = {"Authorization": f"OAuth {token.get_secret_value()}", **headers}
+        return await self._call(Endpoint.VIDEO_UPLOAD, "POST", upload_url, token, headers=headers, **options)
 
     async def _call(self, endpoint: Endpoint, method: str, url: str, token: SecretStr, **options: Any) -> JsonObject:
         options.setdefault("headers", {"Authorization": f"Bearer {token.get_secret_value()}"})
@@ -99,6 +117,8 @@ class GraphClient:
     def _seconds(self, endpoint: Endpoint) -> float:
         if endpoint in IRREVERSIBLE:
             return self._settings.publish_seconds
+        if endpoint is Endpoint.VIDEO_UPLOAD:
+            return self._settings.upload_seconds
         fetches_media = endpoint not in READS and endpoint is not Endpoint.VIDEO_START
         return self._settings.create_seconds if fetches_media else self._settings.read_seconds
 
@@ -168,6 +188,7 @@ def _answer(endpoint: Endpoint, status: int, headers: Mapping[str, str], body: b
             fbtrace_id=fbtrace_id if isinstance(fbtrace_id, str) else None,
             regain_seconds=regain_seconds(headers),
             is_transient=bool(error["is_transient"]) if "is_transient" in error else None,
+            resume_at=_resume_at(error.get("error_data")),
         )
     report = parsed.get("debug_info")
     if endpoint is Endpoint.VIDEO_UPLOAD and isinstance(report, dict):
@@ -176,6 +197,17 @@ def _answer(endpoint: Endpoint, status: int, headers: Mapping[str, str], body: b
     if error is not None or parsed.get("success") is False or not 200 <= status <= 299:
         raise NoAnswer(f"expected a definite answer from {endpoint}, found HTTP {status} without an error code")
     return parsed
+
+
+def _resume_at(data: Any) -> int | None:
+    """Return where an upload stands: `error_data` may be an object or a JSON string (sheet 4.1)."""
+    if isinstance(data, str):
+        try:
+            data = orjson.loads(data)
+        except orjson.JSONDecodeError:
+            return None
+    start = data.get("start_offset") if isinstance(data, dict) else None
+    return int(start) if isinstance(start, int | str) and str(start).isdecimal() else None
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:

@@ -10,25 +10,26 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 
 import structlog
-from pydantic import SecretStr, ValidationError
+from pydantic import ValidationError
 
 from outbox.event import Event, JsonObject
 from outbox.handler import Handler, Runtime
 from outbox.ledger import Ledger, Step
 from outbox.outcome import Dead, Defer, Hold, Outcome, Published, Reason, Retry, Unknown
 from publisher.errors import GraphError, NoAnswer, SettingsUnsuitable, TokenUnreadable
-from publisher.facebook import PhotoStory, VideoStory
 from publisher.graph import GraphClient, open_graph
-from publisher.instagram import InstagramStory
+from publisher.media import MediaClient, open_media
 from publisher.metrics import PublisherMetrics
+from publisher.placement import HandleState, HandleStatus, MediaType, Medium, Placement, PostType, Sight, text_digest
+from publisher.placements import PLACEMENTS, place
 from publisher.saga import Saga
 from publisher.settings import PublisherSettings
-from publisher.story import HandleState, MediaType, Story
+from publisher.texts import text_problem
 from publisher.tokens import KeyRing, open_key_ring
 from publisher.trail import PUBLISH, Trail
 from publisher.variants import (
@@ -47,7 +48,6 @@ from publisher.verify import Candidate, Continues, Surroundings, Unreadable, Ver
 
 # A wrong key ring is mended by a new setting, without a word to each account: short enough to notice.
 KEYS_HOLD_SECONDS = 600.0
-PLATFORMS = frozenset({"instagram", "facebook"})
 JITTER = 0.25
 
 log = structlog.get_logger()
@@ -77,8 +77,8 @@ async def open_handler_with(runtime: Runtime, settings: PublisherSettings) -> As
     keys = open_key_ring(settings)
     metrics = PublisherMetrics(runtime.registry)
     try:
-        async with open_graph(settings, metrics) as graph:
-            yield VariantHandler(runtime.connections, graph, keys, settings, metrics)
+        async with open_graph(settings, metrics) as graph, open_media(settings) as media:
+            yield VariantHandler(runtime.connections, graph, media, keys, settings, metrics)
     finally:
         metrics.unregister(runtime.registry)
 
@@ -89,17 +89,18 @@ class VariantHandler:
 
     connections: Connections
     graph: GraphClient
+    media: MediaClient
     keys: KeyRing
     settings: PublisherSettings
     metrics: PublisherMetrics
 
     async def __call__(self, event: Event, ledger: Ledger) -> Outcome:
-        """Take the event's story as far as it goes now."""
+        """Take the event's post as far as it goes now."""
         outcome = await self._deliver(event, ledger)
         return _with_intent_open(outcome, self.settings) if ledger.open_intent() is not None else outcome
 
     async def verify(self, event: Event, steps: list[Step], known_until: datetime) -> Verdict:
-        """Look whether a story that a restored log would publish is live already; writes nothing, publishes nothing.
+        """Look whether a post that a restored log would publish is live already; writes nothing, publishes nothing.
 
         Args:
             event: The event.
@@ -111,27 +112,29 @@ class VariantHandler:
             created = VariantCreated.model_validate(event.payload)
         except ValidationError:
             return Continues()
-        lookup = await look_up(self.connections, created.variant_id)
+        lookup = await look_up(self.connections, created)
         variant, account = lookup.variant, lookup.account
-        if variant is None or account is None or _refusal(event, variant, account) is not None:
+        if variant is None or account is None or _refusal(event, lookup, variant, account) is not None:
             return Continues()  # nothing is published of it
         try:
-            story = self._story(ledger, variant, account, self.keys.decrypt(account.token_ciphertext))
-            live = await story.live(known_until)
-            prepared = Trail(ledger, story.handle_name).prepared()
-            is_published = (
-                prepared is not None and (await story.status(prepared.detail["handle"])).state is HandleState.PUBLISHED
+            placement = place(
+                _intended(ledger, variant), account, self.graph, self.keys.decrypt(account.token_ciphertext)
             )
+            sight = await _whole_sight(placement, Trail(ledger), known_until)
         except (TokenUnreadable, GraphError, NoAnswer) as error:
             return Unreadable(f"{account.key} can't be looked at: {error}")
+        live = sight.live
         intent = ledger.open_intent()
         handles = frozenset(str(step.detail["handle"]) for step in steps if step.detail.get("handle") is not None)
         candidate = Candidate(
             account=account.key,
-            media_type=story.media_type,
+            is_story=placement.name == "story",
+            post_type=placement.post_type,
+            # A text is all that a text post is known by, and Meta may have changed it: no other text excludes it.
+            text_digest=None if placement.post_type is PostType.TEXT else text_digest(placement.text),
             due_at=max(event.created_at, event.publish_at or event.created_at),
             handles=handles,
-            is_done=is_published or ledger.answer(PUBLISH) is not None,
+            is_done=sight.status.state is HandleState.PUBLISHED or ledger.answer(PUBLISH) is not None,
             intent_at=None if intent is None else intent.created_at,
         )
         around = Surroundings(
@@ -150,16 +153,16 @@ class VariantHandler:
             created = VariantCreated.model_validate(event.payload)
         except ValidationError as error:
             return Dead(_sentence("the payload of variant.created", error), "invalid_payload")
-        lookup = await look_up(self.connections, created.variant_id)
+        lookup = await look_up(self.connections, created)
         context = describe(event, created, lookup)
         log.debug("variant.looked_up", event_id=event.id, **context)
         variant, account = lookup.variant, lookup.account
         done = ledger.answer(PUBLISH)
         if variant is None or account is None:
             return await self._missed(event, created, context) if done is None else _published(done)
-        refusal = _refusal(event, variant, account)
+        refusal = _refusal(event, lookup, variant, account)
         # What was begun is finished or reconciled, whatever became of the variant since; but another account's
-        # stories would only make it look absent.
+        # posts would only make it look absent.
         was_begun = done is not None or ledger.open_intent() is not None
         if refusal is not None and (not was_begun or (done is None and event.key != account.key)):
             return refusal
@@ -170,29 +173,23 @@ class VariantHandler:
                 return _published(done)
             log.error("token.unreadable", event_id=event.id, key=account.key)
             return Hold(KEYS_HOLD_SECONDS, "token", f"{account.key}: {error}")
-        return await self._saga(event, ledger, lookup, self._story(ledger, variant, account, token)).run()
+        placement = place(variant, account, self.graph, token)
+        intended = _intended(ledger, variant)
+        looked_for = placement if intended is variant else place(intended, account, self.graph, token)
+        return await self._saga(event, ledger, lookup, placement, looked_for).run()
 
-    def _saga(self, event: Event, ledger: Ledger, lookup: Lookup, story: Story) -> Saga:
+    def _saga(self, event: Event, ledger: Ledger, lookup: Lookup, placement: Placement, intended: Placement) -> Saga:
         return Saga(
-            story=story,
+            placement=placement,
+            intended=intended,
             ledger=ledger,
-            trail=Trail(ledger, story.handle_name),
+            trail=Trail(ledger),
             now=lookup.now,
             known_elsewhere=partial(known_elsewhere, self.connections, event.id),
+            media=self.media,
             settings=self.settings,
             metrics=self.metrics,
         )
-
-    def _story(self, ledger: Ledger, variant: Variant, account: Account, token: SecretStr) -> Story:
-        intent = ledger.open_intent()
-        media_type = MediaType(variant.media_type if intent is None else intent.detail["media_type"])
-        match account.platform, media_type:
-            case "instagram", _:
-                return InstagramStory(self.graph, account.remote_id, token, media_type, variant.media_url)
-            case _, MediaType.IMAGE:
-                return PhotoStory(self.graph, account.remote_id, token, variant.media_url)
-            case _:
-                return VideoStory(self.graph, account.remote_id, token, variant.media_url)
 
     async def _missed(self, event: Event, created: VariantCreated, context: JsonObject) -> Outcome:
         """Wait for what is not visible, longer each time; then give up."""
@@ -211,6 +208,16 @@ class VariantHandler:
         return Defer(delay * jitter, Reason.MISSING, error, context)
 
 
+async def _whole_sight(placement: Placement, trail: Trail, since: datetime) -> Sight:
+    """Read what is live on the account, and what became of what is prepared, if all of it is."""
+    live = await placement.live(since)
+    steps = [step for part in placement.published_parts if (step := trail.prepared(part.name)) is not None]
+    if not steps or len(steps) < len(placement.published_parts):
+        return Sight(HandleStatus(HandleState.GONE), live)
+    sight = await placement.look([step.detail["handle"] for step in steps], since)
+    return replace(sight, live=(*sight.live, *live))
+
+
 async def _write_nothing(event: Event, _step: Step, _call_seconds: float | None) -> datetime:
     raise AssertionError(f"verifying event {event.id} wrote a step")
 
@@ -220,7 +227,21 @@ def _published(done: JsonObject) -> Published:
     return Published({**done, "permalink": None})
 
 
-def _refusal(event: Event, variant: Variant, account: Account) -> Dead | None:
+def _intended(ledger: Ledger, variant: Variant) -> Variant:
+    """Return what an open intent was about: it is looked for as that, whatever became of the variant since."""
+    intent = ledger.open_intent()
+    if intent is None:
+        return variant
+    # Intents of the first release are stories.
+    placement = intent.detail.get("placement", "story")
+    shown = intent.detail["media_type"]
+    if placement == variant.placement and (not variant.media or shown in {"carousel", variant.media[0].media_type}):
+        return variant
+    medium = Medium(MediaType.VIDEO if shown == "video" else MediaType.IMAGE, "")
+    return replace(variant, placement=placement, media=(medium,))
+
+
+def _refusal(event: Event, lookup: Lookup, variant: Variant, account: Account) -> Dead | None:
     """Say what makes a variant unfit to be published.
 
     A draft is dead rather than patient: a person took the approval back, and replaying the event gives it again.
@@ -230,12 +251,20 @@ def _refusal(event: Event, variant: Variant, account: Account) -> Dead | None:
             f"expected variant {variant.id} to be approved, found it {variant.status}; approve it and replay the event",
             "not_approved",
         )
-    if account.platform not in PLATFORMS or variant.placement != "story" or variant.media_type not in set(MediaType):
+    if not lookup.is_for_account:
         return Dead(
-            f"expected an image or video story for instagram or facebook, found {variant.media_type} as "
-            f"{variant.placement} for {account.platform}; create another variant",
+            f"expected variant {variant.id} to be for account {account.key}, found that it is not any more; "
+            "add the account to it and replay the event",
+            "not_for_account",
+        )
+    if variant.placement not in PLACEMENTS.get(account.platform, ()):
+        return Dead(
+            f"expected a placement of {account.platform} that this release publishes, found {variant.placement}; "
+            "create another variant",
             "unsupported",
         )
+    if (problem := text_problem(variant, account.platform)) is not None:
+        return Dead(problem, "text_unsuitable")
     if event.key != account.key:
         return Dead(
             f"expected the event's key to be {account.key}, its account's, found {event.key}; emit it again with that",

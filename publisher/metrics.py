@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
+from publisher.placement import Endpoint
 from publisher.reactions import Reaction
 from publisher.reconcile import VERDICTS
-from publisher.story import Endpoint
 
 REQUEST_SECONDS_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 8, 15, 30, 60)
 

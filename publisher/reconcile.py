@@ -1,6 +1,6 @@
 """What became of an irreversible call whose answer is unknown: from evidence to a verdict. Pure.
 
-| handle            | live stories say       | verdict                                                  |
+| handle            | live posts say         | verdict                                                  |
 |-------------------|------------------------|----------------------------------------------------------|
 | any               | one names the handle   | Live with its id (Facebook)                              |
 | PUBLISHED         | exactly one fits       | Live with its id                                         |
@@ -10,13 +10,15 @@
 |                   | none, for the 2nd time | Absent: the same handle may be published again           |
 | processing        | as ready, but none     | Undecided: what was accepted may still go live           |
 | failed, expired,  | one fits               | Live with its id                                         |
-| gone              | several, or twice none | Person (Facebook, where the list is exact: Absent)       |
+| gone              | several, or twice none | Person (Facebook, where the look is exact: Absent)       |
+| there is none     | as ready, but          | Person where another new post is there: it may be ours,  |
+|                   |                        | with a text that Meta has changed                        |
 | any               | none, too early        | Undecided: look again                                    |
 
-The container's word comes from Meta (IG Container reference): PUBLISHED is proof. A live Instagram story does not
-name its container, so a story fits when it was not live before the call, appeared in the window around it, shows the
-same kind of media, and is not known to the outbox as another event's. One event an account in flight makes that
-sound, but for what a person posts by hand meanwhile.
+The container's word comes from Meta (IG Container reference): PUBLISHED is proof. A live post of Instagram does not
+name its container, so a post fits when it was not live before the call, appeared in the window around it, shows the
+same kind of media and the same text, and is not known to the outbox as another event's. One event an account in flight
+makes that sound, but for what a person posts by hand meanwhile.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeAlias
 
-from publisher.story import HandleState, LiveStory, MediaType, Sight
+from publisher.placement import HandleState, LivePost, PostType, Sight
 
 WINDOW_BEFORE = timedelta(minutes=5)
 WINDOW_AFTER = timedelta(minutes=15)
@@ -65,9 +67,10 @@ class Evidence:
     """What is known of one irreversible call.
 
     Attributes:
-        handle: What was to be published.
-        names_its_handle: Whether live stories name the handle that they were made from.
-        media_type: What it shows.
+        handles: What was to be published; empty where nothing is made first.
+        names_its_handle: Whether live posts name the handle that they were made from.
+        post_type: What it shows.
+        text_digest: Of its text.
         intent_at: When the intent was written, by the database's clock.
         seconds_after_intent: How long after it this look began.
         live_before: The ids that were live before the call.
@@ -76,9 +79,10 @@ class Evidence:
         negative_looks: Looks before this one that found nothing.
     """
 
-    handle: str
+    handles: tuple[str, ...]
     names_its_handle: bool
-    media_type: MediaType
+    post_type: PostType
+    text_digest: str | None
     intent_at: datetime
     seconds_after_intent: float
     live_before: frozenset[str]
@@ -96,7 +100,9 @@ def decide(evidence: Evidence, reconcile_seconds: float) -> Verdict:
     if len(fitting) == 1:
         return Live(fitting[0])
     if fitting:
-        return Person(f"{len(fitting)} new stories fit, and the API does not tell which is this event's")
+        return Person(f"{len(fitting)} new posts fit, and the API does not tell which is this event's")
+    if not evidence.handles and (others := _new_posts(evidence)):
+        return Person(f"{len(others)} new posts are live with another text, and the API does not tell whose they are")
     looks = evidence.negative_looks + 1
     if (
         state is HandleState.PROCESSING
@@ -104,25 +110,34 @@ def decide(evidence: Evidence, reconcile_seconds: float) -> Verdict:
         or evidence.seconds_after_intent < reconcile_seconds
     ):
         return Undecided()
-    if evidence.names_its_handle or state is HandleState.READY:
+    if evidence.sight.is_exact or state is HandleState.READY:
         return Absent()
-    return Person(f"the container is {state} and no new story fits: it may have been published and removed, or never")
+    return Person(f"what was published is {state} now and no new post fits: it may be live and removed, or never was")
 
 
 def candidates(evidence: Evidence) -> list[str]:
-    """Return the ids of the live stories that may be this event's."""
+    """Return the ids of the live posts that may be this event's."""
     if evidence.names_its_handle:
         # Several posts of one handle are all this event's: the first is as good as any.
-        return [story.id for story in evidence.sight.live if story.handle == evidence.handle][:1]
-    return [story.id for story in evidence.sight.live if _fits(story, evidence)]
+        return [post.id for post in evidence.sight.live if post.handle in evidence.handles][:1]
+    return [post.id for post in _new_posts(evidence) if _shows_the_same(post, evidence)]
 
 
-def _fits(story: LiveStory, evidence: Evidence) -> bool:
-    """A time or kind that the answer leaves out excludes nothing: being new is the main evidence."""
-    if story.id in evidence.live_before or story.id in evidence.known_elsewhere:
+def _new_posts(evidence: Evidence) -> list[LivePost]:
+    return [post for post in evidence.sight.live if _is_new(post, evidence)]
+
+
+def _is_new(post: LivePost, evidence: Evidence) -> bool:
+    """A time that the answer leaves out excludes nothing: not having been live is the main evidence."""
+    if post.id in evidence.live_before or post.id in evidence.known_elsewhere:
         return False
-    if story.media_type is not None and story.media_type is not evidence.media_type:
-        return False
-    if story.published_at is None:
+    if post.published_at is None:
         return True
-    return evidence.intent_at - WINDOW_BEFORE <= story.published_at <= evidence.intent_at + WINDOW_AFTER
+    return evidence.intent_at - WINDOW_BEFORE <= post.published_at <= evidence.intent_at + WINDOW_AFTER
+
+
+def _shows_the_same(post: LivePost, evidence: Evidence) -> bool:
+    """A kind or a text that the answer leaves out excludes nothing either."""
+    if post.post_type is not None and post.post_type is not evidence.post_type:
+        return False
+    return None in (post.text_digest, evidence.text_digest) or post.text_digest == evidence.text_digest

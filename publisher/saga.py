@@ -1,7 +1,7 @@
-"""The pipeline of one story, the same for every kind: prepare, wait, look, intent, call, done; or reconcile.
+"""The pipeline of one post, the same for every placement: prepare, look, intent, call, done; or reconcile.
 
-A process that finds the steps of another one goes on from them (`trail.py` says which there are). Waiting is done by
-returning, never by holding a worker or a connection.
+A process that finds the steps of another one goes on from them (`trail.py` says which there are). `preparation.py` has
+what can be repeated; here is what can't.
 """
 
 from __future__ import annotations
@@ -17,15 +17,19 @@ import structlog
 from outbox.event import JsonObject
 from outbox.ledger import Ledger, Step
 from outbox.outcome import Dead, Defer, Outcome, Published, Reason, Retry, Unknown
-from publisher.error_table import NOT_SENT, UNLISTED, Reaction
-from publisher.errors import GraphError, NoAnswer, NotSent, PublisherError, redacted
+from publisher.error_table import NOT_SENT, Reaction
+from publisher.errors import GraphError, NoAnswer, NotSent, PublisherError
 from publisher.limits import Failure, growing, outcome_of, read_outcome_of
 from publisher.metrics import PublisherMetrics
-from publisher.reactions import classify, classify_status
+from publisher.placement import READS, Placement, PostType, Prepared, digest, text_digest
+from publisher.preparation import AlreadyPublished, MediaSource, Preparation
+from publisher.reactions import classify
 from publisher.reconcile import Absent, Evidence, Live, Person, Undecided, candidates, decide
 from publisher.settings import PublisherSettings
-from publisher.story import READS, HandleState, HandleStatus, MediaType, Story
 from publisher.trail import NO_ANSWER, PUBLISH, RECONCILE, Trail
+
+# "These photos were already posted" (sheet 4.5).
+ALREADY_POSTED = 1366051
 
 KnownElsewhere = Callable[[Sequence[str]], Awaitable[frozenset[str]]]
 """Returns those of some remote ids that other events published."""
@@ -35,23 +39,27 @@ log = structlog.get_logger()
 
 @dataclass(slots=True)
 class Saga:
-    """Takes one story as far as it goes now.
+    """Takes one post as far as it goes now.
 
     Attributes:
-        story: What to publish.
+        placement: What to publish.
+        intended: What an open intent was about: the same, but where the variant has changed since.
         ledger: The event's steps.
         trail: What they say.
         now: The database's clock.
         known_elsewhere: Which remote ids are other events'.
+        media: Where media are read.
         settings: How patient to be.
         metrics: Where verdicts are counted.
     """
 
-    story: Story
+    placement: Placement
+    intended: Placement
     ledger: Ledger
     trail: Trail
     now: Callable[[], datetime]
     known_elsewhere: KnownElsewhere
+    media: MediaSource
     settings: PublisherSettings
     metrics: PublisherMetrics
 
@@ -76,66 +84,39 @@ class Saga:
             outcome = await self._reconcile(intent)
             if outcome is not None:
                 return outcome
-        prepared = await self._prepare()
-        waiting = await self._await_ready(prepared)
-        if waiting is not None:
-            return waiting
-        return await self._publish(prepared.detail["handle"])
-
-    async def _prepare(self) -> Step:
-        """Return the step of a handle that is fit to be published; make one if there is none."""
-        step = self.trail.prepared()
-        if step is not None:
-            if step.detail["request"] != self.story.fingerprint:
-                await self._discard("the variant has changed")
-            elif self._age(step) > self.settings.handle_age_seconds_max:
-                await self._discard("it is too old")
-            else:
-                return step
-        handle = await self.story.prepare()
-        log.info("media.prepared", event_id=self.ledger.event.id, step=self.story.handle_name, handle=handle)
-        return await self.ledger.done(self.story.handle_name, {"handle": handle, "request": self.story.fingerprint})
-
-    async def _await_ready(self, prepared: Step) -> Outcome | None:
-        """Return None when the handle can be published now."""
-        status = await self.story.status(prepared.detail["handle"])
-        age = self._age(prepared)
-        match status.state:
-            case HandleState.READY:
-                return None
-            case HandleState.PUBLISHED:
-                # A call that was taken for absent took effect after all.
+        prepared = await self._preparation().run()
+        match prepared:
+            case list():
+                return await self._publish(prepared)
+            case AlreadyPublished():
                 return await self._done(None, "status")
-            case HandleState.PROCESSING if age > self.settings.processing_seconds_max:
-                return await self._replace(f"its processing has taken {age:.0f} s")
-            case HandleState.GONE if age > self.settings.unreadable_seconds:
-                # Status reads have failed for days while publishing worked (postiz-app#1562): a call tells more.
-                return await self._replace("it can't be read") if self.story.names_its_handle else None
-            case HandleState.PROCESSING | HandleState.GONE:
-                return Defer(growing(self._poll_seconds(), age), Reason.PROCESSING)
-            case HandleState.FAILED:
-                return await self._media_failed(status)
-            case HandleState.EXPIRED:
-                await self._discard("it has expired")
-                return Defer(self._poll_seconds()[0], Reason.PROCESSING)
             case _:
-                assert_never(status.state)
+                return prepared
 
-    async def _publish(self, handle: str) -> Outcome:
+    async def _publish(self, prepared: Sequence[Prepared]) -> Outcome:
         """Write the intent, call, write what came of it."""
-        live_before = await self.story.live_ids()
+        placement = self.placement
+        handles = placement.handles(prepared)
+        live_before = await placement.live_ids(self.now())
         asked_at = time.monotonic()
         intent = await self.ledger.intent(
             PUBLISH,
-            fingerprint=self.story.fingerprint,
-            detail={"handle": handle, "media_type": self.story.media_type.value, "live_before": live_before},
+            fingerprint=digest(placement.name, handles, placement.text),
+            detail={
+                "placement": placement.name,
+                "handle": handles[0] if handles else None,
+                "handles": handles,
+                "media_type": placement.post_type.value,
+                "text": text_digest(placement.text),
+                "live_before": live_before,
+            },
             call_seconds=self.settings.intent_seconds + self.settings.publish_seconds,
         )
         try:
             if time.monotonic() - asked_at > self.settings.intent_seconds:
                 # This process stood still: the lease that was proven may end before the call, and others may look.
                 raise NotSent(f"expected to call within {self.settings.intent_seconds:g} s of the intent, was later")
-            remote_id = await self.story.publish(handle)
+            remote_id = await placement.publish(prepared)
         except (GraphError, NoAnswer) as error:
             return await self._failed(intent, error)
         return await self._done(remote_id, "answer")
@@ -169,7 +150,7 @@ class Saga:
             "look": evidence.negative_looks + 1,
             "seconds_after_intent": round(asked_after, 3),
             "state": evidence.sight.status.state.value,
-            "live": [story.id for story in evidence.sight.live],
+            "live": [post.id for post in evidence.sight.live],
             "candidates": candidates(evidence),
             "verdict": name,
         }
@@ -190,12 +171,15 @@ class Saga:
 
     async def _look(self, intent: Step, asked_after: float) -> Evidence:
         assert intent.created_at is not None
-        sight = await self.story.look(intent.detail["handle"], intent.created_at)
-        known = await self.known_elsewhere([story.id for story in sight.live])
+        # Intents of the first release name one handle, and no text.
+        handles = intent.detail.get("handles", [intent.detail["handle"]])
+        sight = await self.intended.look(handles, intent.created_at)
+        known = await self.known_elsewhere([post.id for post in sight.live])
         return Evidence(
-            handle=intent.detail["handle"],
-            names_its_handle=self.story.names_its_handle,
-            media_type=MediaType(intent.detail["media_type"]),
+            handles=tuple(handles),
+            names_its_handle=self.intended.names_its_handle,
+            post_type=PostType(intent.detail["media_type"]),
+            text_digest=intent.detail.get("text"),
             intent_at=intent.created_at,
             seconds_after_intent=asked_after,
             live_before=frozenset(intent.detail["live_before"]),
@@ -211,6 +195,9 @@ class Saga:
         if failure.row.definite:
             why = "an earlier call vanished, this one was refused as if that had worked, and nothing is to be seen"
             return Unknown(f"a person has to look at the account: {why}: {failure.message}", None, failure.detail)
+        if failure.row.code == ALREADY_POSTED and self.trail.passed_for_absent():
+            # These photos are in nobody else's hands: a call that passed for absent has posted them.
+            return await self._done(None, "already_posted")
         tried = self.trail.tried(failure)
         await self.ledger.refused(PUBLISH, {"verified": "absent", **failure.detail})
         absences = self.trail.absences()
@@ -233,7 +220,7 @@ class Saga:
                 first, longest = self.settings.refused_wait_seconds
                 return Defer(min(first * 2**tried, longest), Reason.PROCESSING)
             case Reaction.NEW_CONTAINER:
-                return await self._replace(failure.message)
+                return await self._preparation().replace(self.placement.published_parts, failure.message)
             case _:
                 return outcome_of(
                     failure,
@@ -241,28 +228,6 @@ class Saga:
                     elapsed_seconds=elapsed_seconds,
                     limit_seconds=self.settings.limit_seconds,
                 )
-
-    async def _media_failed(self, status: HandleStatus) -> Outcome:
-        """Meta could not use the media: another handle where that may help, else the end."""
-        row = classify_status(status.text)
-        reason = redacted(status.text) or "no reason given" if row is UNLISTED else row.meaning
-        why = f"Meta can't use the media: {reason}"
-        failure = Failure(row, why, {"error": why, "code": row.code, "subcode": row.subcode})
-        tried = sum(1 for step in self.trail.failed_handles() if step.detail.get("subcode") == row.subcode)
-        return await self._replace(why, failure.detail, is_last=failure.reaction(tried) is Reaction.DEAD)
-
-    async def _replace(self, why: str, detail: JsonObject | None = None, *, is_last: bool = False) -> Outcome:
-        """Give a failed handle up; the next dispatch makes another, a bounded number of times."""
-        await self._discard(why, detail, failed=True)
-        failed = len(self.trail.failed_handles())
-        if is_last or failed > self.settings.new_containers_max:
-            return Dead(f"{why}; that was {self.story.handle_name} number {failed}", "media_failed")
-        return Retry(why, context=detail)
-
-    async def _discard(self, why: str, detail: JsonObject | None = None, *, failed: bool = False) -> None:
-        handle = (self.ledger.answer(self.story.handle_name) or {}).get("handle")
-        refusal = {"handle": handle, "why": why, "failed": failed, **(detail or {})}
-        await self.ledger.refused(self.story.handle_name, refusal)
 
     async def _done(self, remote_id: str | None, verified: str) -> Published:
         step = await self.ledger.done(PUBLISH, {"remote_id": remote_id, "verified": verified})
@@ -274,7 +239,7 @@ class Saga:
         permalink = None
         if done["remote_id"] is not None:
             try:
-                permalink = await self.story.permalink(done["remote_id"])
+                permalink = await self.placement.permalink(done["remote_id"])
             except PublisherError as error:
                 log.info("permalink.unreadable", event_id=self.ledger.event.id, error=str(error))
         return Published({**done, "permalink": permalink})
@@ -292,6 +257,5 @@ class Saga:
         first, longest = self.settings.reconcile_seconds, self.settings.reconcile_seconds_max
         return growing((first, max(first, longest)), asked_after)
 
-    def _poll_seconds(self) -> tuple[float, float]:
-        is_image = self.story.media_type is MediaType.IMAGE
-        return self.settings.image_poll_seconds if is_image else self.settings.video_poll_seconds
+    def _preparation(self) -> Preparation:
+        return Preparation(self.placement, self.ledger, self.trail, self.now, self.media, self.settings)

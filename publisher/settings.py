@@ -36,6 +36,9 @@ class PublisherSettings(Settings):
 
     read_seconds: Seconds = Field(default=10, description="How long a read may take.")
     create_seconds: Seconds = Field(default=45, description="How long creating may take: Meta fetches images then.")
+    upload_seconds: Seconds = Field(
+        default=60, description="How long sending a video's bytes may take at once; it is resumed where it stood."
+    )
     publish_seconds: Seconds = Field(
         default=8, description="How long an irreversible call may take; an intent needs a lease that outlives it."
     )
@@ -48,6 +51,14 @@ class PublisherSettings(Settings):
         default=None, description="Fernet keys, comma separated: the first encrypts, all decrypt."
     )
     token_keys_file: Path | None = Field(default=None, description="A file with the keys, instead of token_keys.")
+
+    check_media: bool = Field(
+        default=True, description="Fetch and measure media before anything costs quota; false leaves it to Meta."
+    )
+    private_media: bool = Field(
+        default=False, description="Media may be http, or on private and loopback addresses: for staging only."
+    )
+    media_seconds: Seconds = Field(default=20, description="How long a media host may take to deliver one file.")
 
     image_poll_seconds: tuple[float, float] = Field(
         default=(1, 15), description="First and longest wait for an image container; doubling."

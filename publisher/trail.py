@@ -1,7 +1,9 @@
-"""What the steps of a story say. Reads the ledger and writes nothing.
+"""What the steps of a post say. Reads the ledger and writes nothing.
 
     container  done                            prepared: invisible, so only its answer is kept
                refused                         failed, expired, too old: another one is made
+    upload     done                            the bytes of the container named in it are all there
+    media      done                            the media was checked, where no other step says so
     publish    intent -> call -> done          it is live
                               -> refused       verified "answer": a definite refusal
                                                verified "not_sent": no connection, or too late
@@ -9,7 +11,8 @@
                                                verified "person": somebody looked, it is not there
     reconcile  done                            evidence: the call's unclear answer (look 0), then each look
 
-The step that prepares is called container, photo or video.
+A step that prepares is called after its part: container, child 1, photo 2, video. The first one made after the media
+was checked says what was found.
 """
 
 from __future__ import annotations
@@ -24,29 +27,38 @@ from publisher.reactions import row_for
 
 PUBLISH = "publish"
 RECONCILE = "reconcile"
+MEDIA = "media"
+UPLOAD = "upload"
 NO_ANSWER: JsonObject = {"error": "the call had no known answer"}
 
 
 @dataclass(frozen=True, slots=True)
 class Trail:
-    """The steps of one story.
-
-    Attributes:
-        ledger: The event's steps.
-        handle_name: The name of the step that prepares.
-    """
+    """The steps of one post."""
 
     ledger: Ledger
-    handle_name: str
 
-    def prepared(self) -> Step | None:
-        """Return the step of the handle that is in use."""
-        step = self.ledger.last(self.handle_name)
+    def prepared(self, name: str) -> Step | None:
+        """Return the step of a part whose handle is in use."""
+        step = self.ledger.last(name)
         return step if step is not None and step.state is StepState.DONE else None
 
-    def failed_handles(self) -> list[Step]:
-        """Return the handles that were given up because they failed, not because they were old."""
-        return [step for step in self._refused(self.handle_name) if step.detail["failed"]]
+    def failed_handles(self, name: str) -> list[Step]:
+        """Return the handles of a part that were given up because they failed, not because they were old."""
+        return [step for step in self._refused(name) if step.detail["failed"]]
+
+    def is_uploaded(self, handle: str) -> bool:
+        """Tell whether the bytes of a handle are all there."""
+        return any(step.name == UPLOAD and step.detail["handle"] == handle for step in self.ledger.steps)
+
+    def media_facts(self, request: str) -> list[JsonObject] | None:
+        """Return what was found of the media of a request, if they were checked."""
+        for step in reversed(self.ledger.steps):
+            media = step.detail.get(MEDIA)
+            if media is not None and media["request"] == request:
+                facts: list[JsonObject] = media["facts"]
+                return facts
+        return None
 
     def absences(self) -> int:
         """How many calls were found to have taken no effect."""
@@ -74,8 +86,9 @@ class Trail:
         return sum(1 for d in details if "code" in d and row_for(d["code"], d.get("subcode")) is failure.row)
 
     def _prepared_position(self) -> int:
-        prepared = self.prepared()
-        return prepared.position if prepared is not None else 0
+        """Where the newest handle was made: what came before it says nothing of it."""
+        made = (s.position for s in self.ledger.steps if s.state is StepState.DONE and "request" in s.detail)
+        return max(made, default=0)
 
     def _refused(self, name: str) -> list[Step]:
         return [step for step in self.ledger.steps if step.name == name and step.state is StepState.REFUSED]

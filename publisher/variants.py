@@ -20,10 +20,18 @@ from psycopg_pool import AsyncConnectionPool
 from pydantic import BaseModel, ConfigDict
 
 from outbox.event import Event, EventId, JsonObject
+from publisher.placement import MediaType, Medium
 
 LOOK_UP: LiteralString = """
 select
-  v.id as variant_id, v.placement, v.media_type, v.media_url, v.status, v.account_id,
+  v.id as variant_id, v.placement, v.status, v.caption, v.link, v.collaborators, v.location_id, v.cover_url,
+  v.thumb_offset_ms, v.share_to_feed, v.video_title,
+  coalesce(v.media, case when v.media_url is null then '[]' else jsonb_build_array(jsonb_build_object(
+    'kind', v.media_type, 'url', v.media_url, 'upload', v.upload, 'alt_text', v.alt_text, 'user_tags', v.user_tags
+  )) end) as media,
+  a.id = v.account_id or exists (
+    select from social.variant_accounts as further where further.variant_id = v.id and further.account_id = a.id
+  ) as is_for_account,
   a.id as found_account_id, a.platform, a.remote_id, a.token_ciphertext,
   clock_timestamp() as read_at,
   pg_is_in_recovery() as is_in_recovery,
@@ -37,9 +45,9 @@ select
   pg_backend_pid() as backend_pid,
   host(inet_server_addr()) as server_address,
   inet_server_port() as server_port
-from (values (%(variant_id)s::uuid)) as wanted (id)
+from (values (%(variant_id)s::uuid, %(account_id)s::uuid)) as wanted (id, account_id)
 left join social.content_variants as v on v.id = wanted.id
-left join social.accounts as a on a.id = v.account_id
+left join social.accounts as a on a.id = coalesce(wanted.account_id, v.account_id)
 """
 
 COUNT_MISSES: LiteralString = """
@@ -72,15 +80,35 @@ CONTEXT = (
     "server_port",
 )
 
+AS_THEY_ARE = (
+    "placement",
+    "status",
+    "caption",
+    "link",
+    "collaborators",
+    "location_id",
+    "cover_url",
+    "thumb_offset_ms",
+    "share_to_feed",
+    "video_title",
+)
+
 Connections = AsyncConnectionPool[AsyncConnection[TupleRow]]
 
 
 class VariantCreated(BaseModel):
-    """The payload of `variant.created`; what else it carries is for others."""
+    """The payload of `variant.created`; what else it carries is for others.
+
+    Attributes:
+        variant_id: What is published.
+        account_id: Where, for a further account of the variant; else its first one.
+        created_at: When the variant was created.
+    """
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
     variant_id: UUID
+    account_id: UUID | None = None
     created_at: datetime | None = None
 
 
@@ -100,14 +128,20 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """What is published."""
+    """What is published, as `social.content_variants` has it; `media` holds one medium, several or none."""
 
     id: UUID
     placement: str
-    media_type: str
-    media_url: str
     status: str
-    account_id: UUID
+    media: tuple[Medium, ...]
+    caption: str | None = None
+    link: str | None = None
+    collaborators: list[str] | None = None
+    location_id: str | None = None
+    cover_url: str | None = None
+    thumb_offset_ms: int | None = None
+    share_to_feed: bool | None = None
+    video_title: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +151,7 @@ class Lookup:
     Attributes:
         variant: None where no row was visible.
         account: None where no row was visible.
+        is_for_account: Whether the variant is for that account.
         read_at: When, by the database's clock.
         now: That clock, carried on by this process's monotonic one.
         context: What the database was like.
@@ -124,31 +159,46 @@ class Lookup:
 
     variant: Variant | None
     account: Account | None
+    is_for_account: bool
     read_at: datetime
     now: Callable[[], datetime]
     context: JsonObject
 
 
-async def look_up(connections: Connections, variant_id: UUID) -> Lookup:
+async def look_up(connections: Connections, created: VariantCreated) -> Lookup:
     """Read a variant and its account, both by primary key."""
     async with connections.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
-        await cursor.execute(LOOK_UP, {"variant_id": variant_id})
+        await cursor.execute(LOOK_UP, {"variant_id": created.variant_id, "account_id": created.account_id})
         row = await cursor.fetchone()
     anchor = time.monotonic()
     assert row is not None
     read_at: datetime = row["read_at"]
     variant = account = None
     if row["variant_id"] is not None:
-        names = ("placement", "media_type", "media_url", "status", "account_id")
-        variant = Variant(row["variant_id"], *(row[name] for name in names))
+        variant = Variant(
+            id=row["variant_id"],
+            media=tuple(_medium(item) for item in row["media"]),
+            **{name: row[name] for name in AS_THEY_ARE},
+        )
     if row["found_account_id"] is not None:
         account = Account(row["platform"], row["remote_id"], bytes(row["token_ciphertext"]))
     return Lookup(
         variant=variant,
         account=account,
+        is_for_account=bool(row["is_for_account"]),
         read_at=read_at,
         now=lambda: read_at + timedelta(seconds=time.monotonic() - anchor),
         context={name: row[name] for name in CONTEXT},
+    )
+
+
+def _medium(item: JsonObject) -> Medium:
+    return Medium(
+        media_type=MediaType(item["kind"]),
+        url=item["url"],
+        upload=bool(item.get("upload")),
+        alt_text=item.get("alt_text"),
+        user_tags=item.get("user_tags"),
     )
 
 

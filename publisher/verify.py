@@ -1,19 +1,19 @@
-"""Whether a story that a restored log would publish is live already. Pure.
+"""Whether a post that a restored log would publish is live already. Pure.
 
-A restore forgets steps and receipts that Meta remembers. What the log knows of is whole up to an instant; a live story
+A restore forgets steps and receipts that Meta remembers. What the log knows of is whole up to an instant; a live post
 that is younger, and that no step of the log names, was published by what was forgotten, or by hand:
 
-| the event                                   | live stories say           | verdict                                   |
+| the event                                   | live posts say             | verdict                                   |
 |---------------------------------------------|----------------------------|-------------------------------------------|
 | is not due yet                              | anything                   | Absent                                    |
 | has prepared a photo or video               | one names it (Facebook)    | Live with its id                          |
 | was published, as its steps or handle say   | anything                   | Continues: it only lacks the receipt      |
 | has an intent without an answer             | no younger stranger        | Continues: the saga looks before it calls |
-| may have been live, and gone after 24 h     | anything                   | Person                                    |
+| a story that may be gone after 24 h         | anything                   | Person                                    |
 | any other                                   | a stranger could be it     | Person                                    |
 |                                             | no stranger                | Absent: it may be published               |
 
-No story names the variant that it shows: one stranger on an account is enough for a person to look, for each event of
+No post names the variant that it shows: one stranger on an account is enough for a person to look, for each event of
 that account that it could be.
 """
 
@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeAlias
 
+from publisher.placement import LivePost, PostType
 from publisher.reconcile import WINDOW_AFTER, WINDOW_BEFORE, Absent, Live, Person
-from publisher.story import LiveStory, MediaType
 
 STORY_LIFE = timedelta(hours=24)
 """How long a story is live (Meta: IG User Stories)."""
@@ -53,7 +53,9 @@ class Candidate:
 
     Attributes:
         account: The key, for people.
-        media_type: What it shows.
+        is_story: It would be gone after a day.
+        post_type: What it shows.
+        text_digest: Of its text; None excludes no other.
         due_at: When it was to be published: its `publish_at`, or when it was emitted.
         handles: What it has prepared.
         is_done: A step, or what it has prepared, says that it was published.
@@ -61,7 +63,9 @@ class Candidate:
     """
 
     account: str
-    media_type: MediaType
+    is_story: bool
+    post_type: PostType
+    text_digest: str | None
     due_at: datetime
     handles: frozenset[str]
     is_done: bool
@@ -77,12 +81,12 @@ class Surroundings:
         known_until: What the log knows of is whole up to this instant.
         live: What is live on the account.
         known_ids: Those of the live ids that steps of any event name.
-        known_handles: Those of the live stories' handles that other events have prepared.
+        known_handles: Those of the live posts' handles that other events have prepared.
     """
 
     now: datetime
     known_until: datetime
-    live: tuple[LiveStory, ...]
+    live: tuple[LivePost, ...]
     known_ids: frozenset[str]
     known_handles: frozenset[str]
 
@@ -93,16 +97,16 @@ def verify(candidate: Candidate, around: Surroundings) -> Verdict:
         return Continues()
     if candidate.due_at > around.now and candidate.intent_at is None:
         return Absent()
-    ours = [story.id for story in around.live if story.handle is not None and story.handle in candidate.handles]
+    ours = [post.id for post in around.live if post.handle is not None and post.handle in candidate.handles]
     if ours:
         return Live(ours[0])
-    strangers = [story for story in around.live if _could_be(story, candidate, around)]
+    strangers = [post for post in around.live if _could_be(post, candidate, around)]
     if candidate.intent_at is not None:
         # What appeared around the call is what the saga itself looks for.
         beyond = candidate.intent_at + WINDOW_AFTER
-        strangers = [story for story in strangers if story.published_at is None or story.published_at > beyond]
+        strangers = [post for post in strangers if post.published_at is None or post.published_at > beyond]
         return _person(candidate, around, strangers) if strangers else Continues()
-    if max(candidate.due_at, around.known_until) < around.now - STORY_LIFE + MARGIN:
+    if candidate.is_story and max(candidate.due_at, around.known_until) < around.now - STORY_LIFE + MARGIN:
         return Person(
             f"it was due on {candidate.account} more than a day ago: it may have been live and gone, "
             "and the log has lost what it knew"
@@ -110,20 +114,22 @@ def verify(candidate: Candidate, around: Surroundings) -> Verdict:
     return _person(candidate, around, strangers) if strangers else Absent()
 
 
-def _could_be(story: LiveStory, candidate: Candidate, around: Surroundings) -> bool:
-    """A time or kind that the answer leaves out excludes nothing."""
-    if story.id in around.known_ids or story.handle in around.known_handles:
+def _could_be(post: LivePost, candidate: Candidate, around: Surroundings) -> bool:
+    """A time, kind or text that the answer leaves out excludes nothing."""
+    if post.id in around.known_ids or post.handle in around.known_handles:
         return False
-    if story.media_type is not None and story.media_type is not candidate.media_type:
+    if post.post_type is not None and post.post_type is not candidate.post_type:
+        return False
+    if None not in (post.text_digest, candidate.text_digest) and post.text_digest != candidate.text_digest:
         return False
     since = max(around.known_until, candidate.due_at) - WINDOW_BEFORE
-    return story.published_at is None or story.published_at >= since
+    return post.published_at is None or post.published_at >= since
 
 
-def _person(candidate: Candidate, around: Surroundings, strangers: list[LiveStory]) -> Person:
-    ids = ", ".join(story.id for story in strangers[:5])
+def _person(candidate: Candidate, around: Surroundings, strangers: list[LivePost]) -> Person:
+    ids = ", ".join(post.id for post in strangers[:5])
     more = f" and {len(strangers) - 5} more" if len(strangers) > 5 else ""
     return Person(
-        f"it may be live: the log is whole until {around.known_until:%Y-%m-%dT%H:%M:%SZ}, and stories on "
+        f"it may be live: the log is whole until {around.known_until:%Y-%m-%dT%H:%M:%SZ}, and posts on "
         f"{candidate.account} that it does not know went live since: {ids}{more}"
     )

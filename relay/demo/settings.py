@@ -64,6 +64,7 @@ def publisher_settings(graph_url: str, token_key: str) -> PublisherSettings:
     return _Publisher(
         graph_url=graph_url,
         token_keys=SecretStr(token_key),
+        private_media=True,
         read_seconds=5,
         create_seconds=10,
         publish_seconds=5,

@@ -211,6 +211,7 @@ def _environment(dsn: str, graph_url: str, keys: str) -> dict[str, str]:
         "OUTBOX_POOL_SIZE_MAX": "4",
         "PUBLISHER_GRAPH_URL": graph_url,
         "PUBLISHER_TOKEN_KEYS": keys,
+        "PUBLISHER_PRIVATE_MEDIA": "true",
         "PUBLISHER_IMAGE_POLL_SECONDS": "[0.1, 0.2]",
         "PUBLISHER_VIDEO_POLL_SECONDS": "[0.1, 0.3]",
         "PUBLISHER_REFUSED_WAIT_SECONDS": "[0.1, 0.3]",

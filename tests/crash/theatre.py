@@ -176,6 +176,7 @@ def environment(dsn: str, graph_url: str, key: str) -> dict[str, str]:
         "OUTBOX_CONCURRENCY": "4",
         "PUBLISHER_GRAPH_URL": graph_url,
         "PUBLISHER_TOKEN_KEYS": key,
+        "PUBLISHER_PRIVATE_MEDIA": "true",
         "PUBLISHER_IMAGE_POLL_SECONDS": "[0.02, 0.05]",
         "PUBLISHER_VIDEO_POLL_SECONDS": "[0.02, 0.05]",
         "PUBLISHER_REFUSED_WAIT_SECONDS": "[0.02, 0.05]",

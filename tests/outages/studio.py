@@ -83,6 +83,7 @@ class Studio:
                 "OUTBOX_DSN": dsn,
                 "PUBLISHER_GRAPH_URL": self.client.url,
                 "PUBLISHER_TOKEN_KEYS": self.key,
+                "PUBLISHER_PRIVATE_MEDIA": "true",
             }
             with started("recover", *arguments, **variables) as process:
                 out, err = process.communicate(timeout=60)

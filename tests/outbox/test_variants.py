@@ -16,6 +16,11 @@ MEDIA = "https://media.example/1.jpg"
 PUBLISH_AT = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
 CREATE: LiteralString = "select social.create_variant(%s, %s)"
 CREATE_DRAFT: LiteralString = "select social.create_variant(%s, %s, approved => false)"
+PAGE = "facebook:981931321668013"
+ADD_ACCOUNT: LiteralString = (
+    "insert into social.variant_accounts (variant_id, account_id) "
+    "values (%s, (select id from social.accounts where platform = %s))"
+)
 COUNT: LiteralString = "select count(*) from outbox.events"
 
 
@@ -35,6 +40,14 @@ def value(connection: psycopg.Connection, query: LiteralString, arguments: Any =
     """The one value of a query."""
     [(found,)] = connection.execute(query, arguments).fetchall()
     return found
+
+
+def add_page(connection: psycopg.Connection) -> None:
+    """Add a second account."""
+    connection.execute(
+        "insert into social.accounts (platform, remote_id, name, token_ciphertext) "
+        "values ('facebook', '981931321668013', 'Page', '\\x00')"
+    )
 
 
 def test_a_variant_that_is_created_approved_has_its_event(application: psycopg.Connection) -> None:
@@ -135,7 +148,59 @@ def test_a_variant_joins_the_content_item_that_is_given(application: psycopg.Con
     [
         ("a_media_url_is_http", "select social.create_variant(%s, 'ftp://media.example/1.jpg')"),
         ("a_variant_is_an_image_or_a_video", "select social.create_variant(%s, 'https://m.example', 'text')"),
-        ("a_variant_is_placed_as_a_story", "select social.create_variant(%s, 'https://m.example', 'image', 'feed')"),
+        ("a_placement_is_a_known_one", "select social.create_variant(%s, 'https://m.example', 'image', 'banner')"),
+        (
+            "a_placement_is_one_of_its_platform",
+            "select social.create_variant(%s, 'https://m.example', placement => 'photo')",
+        ),
+        ("feed_photo_and_photos_show_images", "select social.create_variant(%s, 'https://m.example', 'video', 'feed')"),
+        ("reel_and_video_show_a_video", "select social.create_variant(%s, 'https://m.example', 'image', 'reel')"),
+        ("a_placement_without_a_list_shows_one_medium_and_a_post_none", "select social.create_variant(%s)"),
+        ("a_medium_has_a_type_and_a_url", "select social.create_variant(%s, media_type => 'image')"),
+        ("a_story_has_no_caption", "select social.create_variant(%s, 'https://m.example', caption => 'Ripe')"),
+        (
+            "a_post_alone_has_a_link",
+            "select social.create_variant(%s, 'https://m.example', link => 'https://m.example')",
+        ),
+        ("carousel_and_photos_alone_list_their_media", "select social.create_variant(%s, placement => 'carousel')"),
+        (
+            "a_list_holds_2_to_10_media",
+            """select social.create_variant(%s, placement => 'carousel',
+               media => '[{"kind": "image", "url": "https://m.example"}]')""",
+        ),
+        (
+            "a_listed_medium_has_a_kind_and_an_http_url",
+            """select social.create_variant(%s, placement => 'carousel',
+               media => '[{"kind": "image", "url": "https://m.example"}, {"url": "https://m.example"}]')""",
+        ),
+        (
+            "feed_and_photo_alone_have_an_alt_text",
+            "select social.create_variant(%s, 'https://m.example', alt_text => 'Tomatoes')",
+        ),
+        (
+            "user_tags_name_users_of_a_story_a_feed_post_or_a_reel",
+            """select social.create_variant(%s, 'https://m.example', user_tags => '[{"x": 0.5}]')""",
+        ),
+        (
+            "at_most_3_collaborate_on_feed_carousel_or_reel",
+            "select social.create_variant(%s, 'https://m.example', placement => 'feed', collaborators => '{a,b,c,d}')",
+        ),
+        (
+            "feed_carousel_and_reel_alone_have_a_location",
+            "select social.create_variant(%s, 'https://m.example', location_id => '7')",
+        ),
+        (
+            "a_reel_alone_has_a_cover",
+            "select social.create_variant(%s, 'https://m.example', cover_url => 'https://m.example')",
+        ),
+        (
+            "a_cover_is_an_http_url_or_an_offset",
+            "select social.create_variant(%s, 'https://m.example', placement => 'reel', thumb_offset_ms => -1)",
+        ),
+        (
+            "reel_and_video_alone_have_a_video_title",
+            "select social.create_variant(%s, 'https://m.example', video_title => 'Tomatoes')",
+        ),
     ],
 )
 def test_a_variant_that_breaks_a_rule_is_refused(
@@ -145,6 +210,78 @@ def test_a_variant_that_breaks_a_rule_is_refused(
     with pytest.raises(errors.CheckViolation) as raised:
         application.execute(statement, [ACCOUNT])
     assert raised.value.diag.constraint_name == name
+
+
+def test_an_account_on_a_post_is_a_page(application: psycopg.Connection) -> None:
+    """A post needs a text or a link, and nothing else."""
+    add_page(application)
+    with pytest.raises(errors.CheckViolation) as raised, application.transaction():
+        application.execute("select social.create_variant(%s, placement => 'post')", [PAGE])
+    assert raised.value.diag.constraint_name == "a_post_has_a_text_or_a_link"
+    application.execute("select social.create_variant(%s, placement => 'post', caption => 'Ripe')", [PAGE])
+    assert value(application, "select dedupe_key like 'post:%%' from outbox.events") is True
+
+
+def test_a_variant_for_several_accounts_has_an_event_for_each(application: psycopg.Connection) -> None:
+    """Each on its account's key, so that one account's trouble is not another's; an account named twice counts once."""
+    add_page(application)
+    variant = value(
+        application,
+        "select social.create_variant(%s, %s, accounts => array[%s, %s], placement => 'reel')",
+        [ACCOUNT, MEDIA, PAGE, ACCOUNT],
+    )
+    keys = application.execute("select key from outbox.events order by id").fetchall()
+    assert keys == [(ACCOUNT,), (PAGE,)]
+    jobs = application.execute("select variant_id, platform, account from social.publish_jobs order by id").fetchall()
+    assert jobs == [(variant, *ACCOUNT.split(":")), (variant, *PAGE.split(":"))]
+
+
+def test_a_draft_for_several_accounts_emits_for_each_when_it_is_approved(application: psycopg.Connection) -> None:
+    """Once for each, however often it is approved."""
+    add_page(application)
+    variant = value(
+        application,
+        "select social.create_variant(null, %s, accounts => array[%s, %s], approved => false)",
+        [MEDIA, ACCOUNT, PAGE],
+    )
+    assert value(application, COUNT) == 0
+    for status in ("approved", "draft", "approved"):
+        application.execute("update social.content_variants set status = %s where id = %s", [status, variant])
+    assert value(application, COUNT) == 2
+
+
+def test_an_account_that_is_added_later_has_its_event(application: psycopg.Connection) -> None:
+    """At once where the variant is approved; an account that it is for already is refused."""
+    add_page(application)
+    variant = value(application, CREATE, [ACCOUNT, MEDIA])
+    application.execute(ADD_ACCOUNT, [variant, "facebook"])
+    assert value(application, "select max(key) from outbox.events where id > 1") == PAGE
+    with pytest.raises(errors.CheckViolation) as raised, application.transaction():
+        application.execute(ADD_ACCOUNT, [variant, "instagram"])
+    assert raised.value.diag.constraint_name == "a_variant_names_an_account_once"
+    with pytest.raises(errors.CheckViolation) as raised, application.transaction():
+        application.execute(
+            "update social.content_variants set account_id = (select account_id from social.variant_accounts)"
+        )
+    assert raised.value.diag.constraint_name == "a_variant_names_an_account_once"
+
+
+def test_a_further_account_without_the_placement_is_refused(application: psycopg.Connection) -> None:
+    """A Page has no carousel: the sentence says what it has, and nothing is created."""
+    add_page(application)
+    expected = r"expected a placement of facebook \(story, post, photo, photos, video, reel\), found feed"
+    with pytest.raises(errors.CheckViolation, match=expected), application.transaction():
+        application.execute(
+            "select social.create_variant(%s, %s, placement => 'feed', accounts => array[%s])", [ACCOUNT, MEDIA, PAGE]
+        )
+    assert value(application, "select count(*) from social.content_variants") == 0
+
+
+def test_a_variant_without_an_account_is_refused(application: psycopg.Connection) -> None:
+    """Neither account nor accounts."""
+    with pytest.raises(psycopg.DatabaseError, match="expected an account") as raised:
+        application.execute("select social.create_variant(media_url => %s)", [MEDIA])
+    assert raised.value.sqlstate == "OB005"
 
 
 def test_an_emitter_creates_variants(application: psycopg.Connection) -> None:

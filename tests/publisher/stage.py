@@ -33,25 +33,16 @@ from publisher.sandbox.server import serve
 from publisher.sandbox.settings import SandboxSettings
 from publisher.settings import PublisherSettings
 from publisher.tokens import KeyRing, generate_key
+from tests.publisher.kinds import KIND, NAMES_OF_STORIES
 from tests.sandbox.client import Client, Owner
 
 VIDEO = Path(__file__).parents[1] / "sandbox" / "media" / "story.mp4"
 RELAY_ID = 1
 PLAY_SECONDS_MAX = 30.0
 
-KINDS = ("instagram image", "instagram video", "facebook image", "facebook video")
-PUBLISHING = {
-    "instagram image": "publish_container",
-    "instagram video": "publish_container",
-    "facebook image": "publish_photo_story",
-    "facebook video": "finish_video_story",
-}
-PREPARING = {
-    "instagram image": "create_container",
-    "instagram video": "create_container",
-    "facebook image": "upload_photo",
-    "facebook video": "start_video_story",
-}
+KINDS = NAMES_OF_STORIES
+PUBLISHING = {name: kind.publishing for name, kind in KIND.items()}
+PREPARING = {name: kind.calls[0] for name, kind in KIND.items()}
 
 LOAD_EVENT = """
 select id, lane, key, sequence, type, payload, headers, publish_at, expires_at, replay_of, created_at
@@ -129,14 +120,15 @@ class Stage:
             self.owners[platform] = owner
         return self.owners[platform]
 
-    async def approve(self, kind: str, file: str | None = None) -> Event:
-        """Create an approved variant and return the event that it emits."""
-        platform, media_type = kind.split()
-        owner = await self.owner(platform)
-        name = file or ("story.jpg" if media_type == "image" else "story.mp4")
-        await self.execute(
-            "select social.create_variant(%s, %s, %s)", f"{platform}:{owner.id}", f"{self.media_url}/{name}", media_type
-        )
+    async def approve(self, kind: str, file: str | None = None, name: str = "story") -> Event:
+        """Create an approved variant and return the event that it emits; `file` is another medium than `name`'s."""
+        of_kind = KIND[kind]
+        owner = await self.owner(of_kind.platform)
+        statement, arguments = of_kind.variant(f"{of_kind.platform}:{owner.id}", self.media_url, name)
+        if file is not None:
+            arguments["media_url"] = f"{self.media_url}/{file}"
+        async with self.connections.connection() as connection:
+            await connection.execute(statement, arguments)
         return await self.event((await self.rows(NEWEST_EVENT))[0][0])
 
     async def event(self, event_id: int) -> Event:
@@ -267,6 +259,7 @@ def quick(**changes: Any) -> PublisherSettings:
         "reconcile_seconds": 0.15,
         "reconcile_seconds_max": 0.3,
         "variant_retry_delay_seconds": 0.01,
+        "private_media": True,
     }
     return PublisherSettings(**(values | changes))
 
@@ -325,7 +318,7 @@ async def serve_files(files: dict[str, bytes]) -> AsyncIterator[str]:
 
 
 def picture() -> bytes:
-    """Return a small JPEG in story format."""
+    """Return a small JPEG of 4:5, which suits every placement."""
     content = io.BytesIO()
-    Image.linear_gradient("L").resize((108, 192)).convert("RGB").save(content, "JPEG")
+    Image.linear_gradient("L").resize((108, 135)).convert("RGB").save(content, "JPEG")
     return content.getvalue()

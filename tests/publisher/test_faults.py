@@ -17,9 +17,10 @@ from outbox.outcome import Dead, Defer, Hold, Published, Reason, Retry, Unknown
 from outbox.resolution import Resolution
 from publisher.graph import GraphClient
 from publisher.handler import VariantHandler
+from publisher.media import open_media
 from publisher.metrics import PublisherMetrics
-from publisher.story import Endpoint
-from tests.publisher.stage import KINDS, PREPARING, PUBLISHING, Stage
+from publisher.placement import Endpoint
+from tests.publisher.stage import KINDS, PREPARING, PUBLISHING, Stage, open_stage, quick
 
 pytestmark = pytest.mark.anyio
 REPUBLISH = ("error", "same_id", "duplicate")
@@ -139,14 +140,15 @@ async def test_media_that_can_not_be_fetched_ends_as_dead(stage: Stage, kind: st
 
 
 @pytest.mark.parametrize("kind", ["instagram video", "facebook video"])
-async def test_a_failed_container_is_replaced_a_few_times(stage: Stage, kind: str) -> None:
-    """Media that fails while it is processed ends as dead after a bounded number of new containers."""
-    event = await stage.approve(kind, file="text.mp4")
-    play = await stage.play(event)
-    assert isinstance(play.end, Dead), play.outcomes
-    assert play.end.reason == "media_failed"
-    assert sum(1 for line in await stage.trail(event) if line.endswith("done")) <= 4
-    assert await stage.live_count() == 0
+async def test_a_failed_container_is_replaced_a_few_times(database: str, kind: str) -> None:
+    """Media that fails while Meta processes it ends as dead after a bounded number of new containers."""
+    async with open_stage(database, quick(check_media=False)) as stage:
+        event = await stage.approve(kind, file="text.mp4")
+        play = await stage.play(event)
+        assert isinstance(play.end, Dead), play.outcomes
+        assert play.end.reason == "media_failed"
+        assert sum(1 for line in await stage.trail(event) if line.endswith("done")) <= 4
+        assert await stage.live_count() == 0
 
 
 async def test_a_failing_upload_that_recovers_is_published(stage: Stage) -> None:
@@ -328,7 +330,7 @@ async def test_a_story_that_a_person_posted_meanwhile_is_not_guessed_at(stage: S
     waiting = await stage.dispatch(event)
     assert isinstance(waiting, Unknown)
     assert waiting.delay_seconds is None
-    assert "2 new stories fit" in waiting.error
+    assert "2 new posts fit" in waiting.error
 
 
 class Unplugged(GraphClient):
@@ -349,9 +351,9 @@ class Unplugged(GraphClient):
 async def test_a_call_that_was_never_sent_is_tried_again_without_looking(stage: Stage) -> None:
     """A refused connection is a definite refusal."""
     metrics = PublisherMetrics(CollectorRegistry())
-    async with aiohttp.ClientSession() as session:
+    async with aiohttp.ClientSession() as session, open_media(stage.settings) as media:
         graph = Unplugged(session, stage.settings, metrics)
-        stage.handler = VariantHandler(stage.connections, graph, stage.keys, stage.settings, metrics)
+        stage.handler = VariantHandler(stage.connections, graph, media, stage.keys, stage.settings, metrics)
         event = await stage.approve("instagram image")
         play = await stage.play(event)
     assert isinstance(play.end, Published), play.outcomes

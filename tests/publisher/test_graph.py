@@ -17,8 +17,8 @@ from pydantic import SecretStr
 from publisher.errors import GraphError, NoAnswer, NotSent, redacted
 from publisher.graph import GraphClient, appsecret_proof, open_graph, required_id
 from publisher.metrics import PublisherMetrics
+from publisher.placement import Endpoint
 from publisher.settings import ProofForm, PublisherSettings
-from publisher.story import Endpoint
 
 pytestmark = pytest.mark.anyio
 TOKEN = SecretStr("EAAverysecrettoken")

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from publisher.placement import HandleState, HandleStatus, LivePost, PostType, Sight
 from publisher.reconcile import Absent, Evidence, Live, Person, Undecided, decide
-from publisher.story import HandleState, HandleStatus, LiveStory, MediaType, Sight
 
 INTENT_AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 AGAIN = {"negative_looks": 1, "seconds_after_intent": 61.0}
@@ -19,21 +19,23 @@ TELLS_LITTLE = [HandleState.FAILED, HandleState.EXPIRED, HandleState.GONE]
 
 
 def story(
-    number: int, *, minutes: float = 0, media_type: MediaType | None = MediaType.IMAGE, handle: str | None = None
-) -> LiveStory:
-    return LiveStory(str(number), handle, media_type, INTENT_AT + timedelta(minutes=minutes))
+    number: int, *, minutes: float = 0, post_type: PostType | None = PostType.IMAGE, handle: str | None = None
+) -> LivePost:
+    return LivePost(str(number), handle, post_type, None, INTENT_AT + timedelta(minutes=minutes))
 
 
-def evidence(state: HandleState, *live: LiveStory, **changes: object) -> Evidence:
+def evidence(state: HandleState, *live: LivePost, **changes: object) -> Evidence:
+    exact = bool(changes.get("names_its_handle"))
     base = Evidence(
-        handle="900",
+        handles=("900",),
         names_its_handle=False,
-        media_type=MediaType.IMAGE,
+        post_type=PostType.IMAGE,
+        text_digest=None,
         intent_at=INTENT_AT,
         seconds_after_intent=0.5,
         live_before=frozenset({"1", "2"}),
         known_elsewhere=frozenset({"3"}),
-        sight=Sight(HandleStatus(state), live),
+        sight=Sight(HandleStatus(state), live, exact),
         negative_looks=0,
     )
     return dataclasses.replace(base, **changes)  # type: ignore[arg-type]
@@ -45,7 +47,7 @@ def test_published_is_proof_and_one_new_story_is_it() -> None:
 
 
 @pytest.mark.parametrize("live", [[], [story(7), story(8)]])
-def test_published_without_a_single_new_story_is_live_all_the_same(live: list[LiveStory]) -> None:
+def test_published_without_a_single_new_story_is_live_all_the_same(live: list[LivePost]) -> None:
     """The id stays unknown: none is ever guessed."""
     assert decide(evidence(HandleState.PUBLISHED, *live), 60) == Live(None)
 
@@ -69,10 +71,10 @@ def test_several_new_stories_need_a_person(state: HandleState) -> None:
         story(3),
         story(7, minutes=-5.1),
         story(7, minutes=15.1),
-        story(7, media_type=MediaType.VIDEO),
+        story(7, post_type=PostType.VIDEO),
     ],
 )
-def test_what_does_not_fit_is_not_ours(other: LiveStory) -> None:
+def test_what_does_not_fit_is_not_ours(other: LivePost) -> None:
     """Live before, another event's, outside the window, or of another kind."""
     assert decide(evidence(HandleState.READY, other, **AGAIN), 60) == Absent()
 
@@ -85,7 +87,7 @@ def test_the_window_reaches_from_five_minutes_before_to_fifteen_after(minutes: f
 
 def test_a_new_story_without_time_or_kind_fits() -> None:
     """What the answer leaves out excludes nothing."""
-    assert decide(evidence(HandleState.READY, LiveStory("7")), 60) == Live("7")
+    assert decide(evidence(HandleState.READY, LivePost("7")), 60) == Live("7")
 
 
 @pytest.mark.parametrize("state", [HandleState.READY, *TELLS_LITTLE])

@@ -139,6 +139,41 @@ async def test_a_variant_that_is_a_draft_again_is_dead(stage: Stage) -> None:
     assert await stage.live_count() == 0
 
 
+async def test_each_account_of_a_variant_has_its_own_fate(stage: Stage) -> None:
+    """One account's trouble is not another's: its hold stops no other, and each has its post once."""
+    instagram, page = await stage.owner("instagram"), await stage.owner("facebook")
+    await stage.execute(
+        "select social.create_variant(media_url => %s, accounts => array[%s, %s])",
+        f"{stage.media_url}/story.jpg",
+        f"instagram:{instagram.id}",
+        f"facebook:{page.id}",
+    )
+    first, second = [await stage.event(row[0]) for row in await stage.rows("select id from outbox.events order by id")]
+    assert (first.key, second.key) == (f"instagram:{instagram.id}", f"facebook:{page.id}")
+    await stage.graph.control("PATCH", f"accounts/{instagram.id}", {"token_state": "expired"})
+    assert isinstance((await stage.play(first)).end, Hold)
+    assert isinstance((await stage.play(second)).end, Published)
+    await stage.graph.control("PATCH", f"accounts/{instagram.id}", {"token_state": "valid"})
+    assert isinstance((await stage.play(first)).end, Published)
+    assert [await stage.graph.live_count(f"/story.jpg&account={owner.id}") for owner in (instagram, page)] == [1, 1]
+
+
+async def test_an_account_that_was_taken_off_a_variant_is_dead(stage: Stage) -> None:
+    """Nobody wants it there any more; its other account goes on."""
+    instagram, page = await stage.owner("instagram"), await stage.owner("facebook")
+    await stage.execute(
+        "select social.create_variant(%s, %s, accounts => array[%s])",
+        f"instagram:{instagram.id}",
+        f"{stage.media_url}/story.jpg",
+        f"facebook:{page.id}",
+    )
+    await stage.execute("delete from social.variant_accounts")
+    end = (await stage.play(await stage.event(2))).end
+    assert isinstance(end, Dead)
+    assert end.reason == "not_for_account"
+    assert isinstance((await stage.play(await stage.event(1))).end, Published)
+
+
 async def test_an_event_under_another_key_is_dead(stage: Stage) -> None:
     """One publish in flight an account is what makes reconciling sound: the key has to be the account's."""
     event = (await stage.approve("instagram image"))._replace(key="instagram:1")

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from publisher.placement import LivePost, PostType, text_digest
 from publisher.reconcile import Absent, Live, Person
-from publisher.story import LiveStory, MediaType
 from publisher.verify import Candidate, Continues, Surroundings, Verdict, verify
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
@@ -20,10 +20,13 @@ def candidate(
     handles: frozenset[str] = frozenset(),
     is_done: bool = False,
     intent_hours_ago: float = 0,
+    is_story: bool = True,
 ) -> Candidate:
     return Candidate(
         account="instagram:1",
-        media_type=MediaType.IMAGE,
+        is_story=is_story,
+        post_type=PostType.IMAGE,
+        text_digest=text_digest("Ripe"),
         due_at=NOW - timedelta(hours=due_hours_ago),
         handles=handles,
         is_done=is_done,
@@ -31,13 +34,22 @@ def candidate(
     )
 
 
-def story(identity: str = "9", *, hours_ago: float = 1, handle: str | None = None, video: bool = False) -> LiveStory:
-    media_type = MediaType.VIDEO if video else MediaType.IMAGE
-    return LiveStory(identity, handle, media_type, NOW - timedelta(hours=hours_ago))
+def story(
+    identity: str = "9",
+    *,
+    hours_ago: float = 1,
+    handle: str | None = None,
+    video: bool = False,
+    text: str | None = None,
+) -> LivePost:
+    post_type = PostType.VIDEO if video else PostType.IMAGE
+    return LivePost(
+        identity, handle, post_type, None if text is None else text_digest(text), NOW - timedelta(hours=hours_ago)
+    )
 
 
 def around(
-    *live: LiveStory,
+    *live: LivePost,
     known_until: datetime = KNOWN_UNTIL,
     known_ids: frozenset[str] = frozenset(),
     known_handles: frozenset[str] = frozenset(),
@@ -54,9 +66,12 @@ def around(
         (candidate(), around(story(), known_ids=frozenset({"9"})), Absent),
         (candidate(), around(story(handle="h"), known_handles=frozenset({"h"})), Absent),
         (candidate(), around(story(video=True)), Absent),
+        (candidate(), around(story(text="Ripe")), Person),
+        (candidate(), around(story(text="Green")), Absent),
+        (candidate(due_hours_ago=30, is_story=False), around(known_until=NOW - timedelta(hours=26)), Absent),
         (candidate(), around(story(hours_ago=2.5)), Absent),
         (candidate(due_hours_ago=0.5), around(story(hours_ago=1)), Absent),
-        (candidate(), around(LiveStory("9")), Person),
+        (candidate(), around(LivePost("9")), Person),
         (candidate(handles=frozenset({"h"})), around(story(handle="h")), Live),
         (candidate(handles=frozenset({"h"})), around(story(handle="other")), Person),
         (candidate(is_done=True), around(story()), Continues),
@@ -77,6 +92,6 @@ def test_a_person_is_told_which_stories_to_look_at() -> None:
     verdict = verify(candidate(), around(*(story(str(number)) for number in range(7))))
     assert isinstance(verdict, Person)
     assert verdict.why == (
-        "it may be live: the log is whole until 2026-11-25T10:00:00Z, and stories on instagram:1 that it does not know "
+        "it may be live: the log is whole until 2026-11-25T10:00:00Z, and posts on instagram:1 that it does not know "
         "went live since: 0, 1, 2, 3, 4 and 2 more"
     )

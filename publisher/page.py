@@ -1,0 +1,60 @@
+"""A Facebook Page as its posts share it: who publishes, and what the answers to publishing look like."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from pydantic import SecretStr
+
+from outbox.event import JsonObject
+from publisher.edges import instant, read_edge
+from publisher.errors import NoAnswer
+from publisher.graph import GraphClient, required_id
+from publisher.placement import Endpoint, LivePost, text_digest
+
+# What is older is not ours: the reconciling window, and Meta's clock against the database's.
+YOUNG = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Who publishes, and through what."""
+
+    graph: GraphClient
+    id: str
+    token: SecretStr
+
+    async def address(self, remote_id: str, field: str = "permalink_url") -> str | None:
+        """Read where people see a post or a video."""
+        answer = await self.graph.get(Endpoint.POST, remote_id, self.token, {"fields": field})
+        address = answer.get(field)
+        return address if isinstance(address, str) else None
+
+    async def feed(self, since: datetime) -> tuple[LivePost, ...]:
+        """Read the Page's posts back to an instant and an hour more, each with its text."""
+        return await self._texts(Endpoint.PAGE_FEED, "feed", "message", since)
+
+    async def reels(self, since: datetime) -> tuple[LivePost, ...]:
+        """Read the Page's reels back to an instant and an hour more, each with its text."""
+        return await self._texts(Endpoint.PAGE_REELS, "video_reels", "description", since)
+
+    async def _texts(self, endpoint: Endpoint, edge: str, text: str, since: datetime) -> tuple[LivePost, ...]:
+        back_to = since - YOUNG
+        parameters = {"fields": f"id,{text},created_time", "since": str(int(back_to.timestamp()))}
+        items = await read_edge(self.graph, endpoint, f"{self.id}/{edge}", self.token, parameters, back_to=back_to)
+        return tuple(
+            LivePost(
+                id=required_id(endpoint, item, "id"),
+                text_digest=text_digest(item.get(text)),
+                published_at=instant(item.get("created_time")),
+            )
+            for item in items
+        )
+
+
+def post_id(endpoint: Endpoint, answer: JsonObject) -> str | None:
+    """`success` alone is an answer; Meta prints post_id as a number, live it was text."""
+    if answer.get("success") is not True and "post_id" not in answer:
+        raise NoAnswer(f"expected success from {endpoint}, found neither success nor an error")
+    return required_id(endpoint, answer, "post_id") if "post_id" in answer else None

@@ -1,0 +1,153 @@
+"""Photos of a Facebook Page, and posts of one or several (Meta: Page photos; sheet 2.1 and 2.4).
+
+    POST /{page}/photos published=false            -> photo    Meta fetches it now, or takes the bytes that we send
+    POST /{page}/feed attached_media[n]            -> post     irreversible
+    GET  /{photo}?fields=page_story_id             the post that it is in
+
+`POST /{page}/photos published=true` is one call less, and has no handle before it: its lost answer is lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from publisher.errors import GraphError
+from publisher.graph import required_id
+from publisher.page import Page
+from publisher.placement import (
+    Endpoint,
+    HandleState,
+    HandleStatus,
+    LivePost,
+    MediaType,
+    Medium,
+    PostType,
+    Prepared,
+    Sight,
+    digest,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """An unpublished photo."""
+
+    page: Page
+    name: str
+    medium: Medium
+
+    @property
+    def media_type(self) -> MediaType:
+        """An image."""
+        return MediaType.IMAGE
+
+    @property
+    def rests_on_others(self) -> bool:
+        """Photos stand alone."""
+        return False
+
+    @property
+    def upload(self) -> Medium | None:
+        """Meta fetches the photo."""
+        return None
+
+    def fingerprint(self, before: Sequence[Prepared]) -> str:  # noqa: ARG002
+        """A digest of Page and medium."""
+        return digest("facebook", self.page.id, self.medium.url, self.medium.alt_text)
+
+    async def create(self, before: Sequence[Prepared], size_bytes: int | None) -> Prepared:  # noqa: ARG002
+        """Upload the photo without publishing it; it lives for a day."""
+        parameters = {"url": self.medium.url, "published": "false"}
+        if self.medium.alt_text:
+            parameters["alt_text_custom"] = self.medium.alt_text
+        page = self.page
+        answer = await page.graph.post(Endpoint.PHOTOS, f"{page.id}/photos", page.token, parameters)
+        return Prepared(required_id(Endpoint.PHOTOS, answer, "id"))
+
+    async def send(self, prepared: Prepared, body: AsyncIterator[bytes], offset: int, size_bytes: int) -> None:
+        """Photos are not sent in parts."""
+        raise NotImplementedError
+
+    async def status(self, prepared: Prepared) -> HandleStatus:  # noqa: ARG002
+        """A photo is ready when it has been uploaded."""
+        return HandleStatus(HandleState.READY)
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoPost:
+    """A post of one photo or several."""
+
+    page: Page
+    name: str
+    parts: tuple[Photo, ...]
+    text: str
+
+    @property
+    def platform(self) -> str:
+        """Facebook."""
+        return "facebook"
+
+    @property
+    def media(self) -> tuple[Medium, ...]:
+        """The photos."""
+        return tuple(part.medium for part in self.parts)
+
+    @property
+    def published_parts(self) -> tuple[Photo, ...]:
+        """All photos."""
+        return self.parts
+
+    @property
+    def post_type(self) -> PostType:
+        """Photos."""
+        return PostType.IMAGE
+
+    @property
+    def names_its_handle(self) -> bool:
+        """A photo names its post."""
+        return True
+
+    def handles(self, prepared: Sequence[Prepared]) -> list[str]:
+        """Return the photos."""
+        return [photo.handle for photo in prepared]
+
+    async def live_ids(self, now: datetime) -> list[str]:  # noqa: ARG002
+        """Nothing is needed before the call: the photos tell."""
+        return []
+
+    async def publish(self, prepared: Sequence[Prepared]) -> str | None:
+        """Post the photos. In a form, since attached_media sent as JSON was dropped in silence (sheet 2.4)."""
+        parameters = {
+            f"attached_media[{index}]": f'{{"media_fbid":"{photo.handle}"}}' for index, photo in enumerate(prepared)
+        }
+        if self.text:
+            parameters["message"] = self.text
+        page = self.page
+        answer = await page.graph.post(Endpoint.FEED_POST, f"{page.id}/feed", page.token, parameters)
+        return required_id(Endpoint.FEED_POST, answer, "id")
+
+    async def look(self, handles: Sequence[str], since: datetime) -> Sight:  # noqa: ARG002
+        """Ask each photo for its post, to the first that has one."""
+        status = HandleStatus(HandleState.READY)
+        for handle in handles:
+            try:
+                answer = await self.page.graph.get(Endpoint.PHOTO, handle, self.page.token, {"fields": "page_story_id"})
+            except GraphError as error:
+                if (error.code, error.subcode) != (100, 33):
+                    raise
+                status = HandleStatus(HandleState.GONE, str(error))
+                continue
+            if answer.get("page_story_id"):
+                post = required_id(Endpoint.PHOTO, answer, "page_story_id")
+                return Sight(status, (LivePost(post, handle, PostType.IMAGE),), is_exact=True)
+        return Sight(status, (), is_exact=status.state is HandleState.READY)
+
+    async def live(self, since: datetime) -> tuple[LivePost, ...]:
+        """Read the Page's feed."""
+        return await self.page.feed(since)
+
+    async def permalink(self, remote_id: str) -> str | None:
+        """Read the post's address."""
+        return await self.page.address(remote_id)

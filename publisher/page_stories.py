@@ -1,0 +1,120 @@
+"""Stories of a Facebook Page (Meta: Page Stories API; sheet 2.1 to 2.3).
+
+photo   POST /{page}/photos published=false            -> photo
+        POST /{page}/photo_stories photo_id            -> post     irreversible
+video   a video (`page_videos.py`), then
+        POST /{page}/video_stories upload_phase=finish -> post     irreversible
+both    GET  /{page}/stories                           media_id is the photo or the video that was sent
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from outbox.event import JsonObject
+from publisher.edges import instant, read_edge
+from publisher.graph import required_id
+from publisher.page import Page, post_id
+from publisher.page_photos import Photo
+from publisher.page_videos import PageVideo
+from publisher.placement import Endpoint, LivePost, Medium, PostType, Prepared, Sight
+
+# Between Meta's clock and the database's.
+CLOCK_SLACK = timedelta(hours=1)
+# An archived story was published; both spellings of either have been seen.
+_WAS_LIVE = frozenset({"published", "archived"})
+
+
+@dataclass(frozen=True, slots=True)
+class PageStory:
+    """A photo or video story."""
+
+    page: Page
+    part: Photo | PageVideo
+
+    @property
+    def platform(self) -> str:
+        """Facebook."""
+        return "facebook"
+
+    @property
+    def name(self) -> str:
+        """The placement."""
+        return "story"
+
+    @property
+    def media(self) -> tuple[Medium, ...]:
+        """The photo or the video."""
+        return (self.part.medium,)
+
+    @property
+    def parts(self) -> tuple[Photo | PageVideo, ...]:
+        """The photo or the video."""
+        return (self.part,)
+
+    @property
+    def published_parts(self) -> tuple[Photo | PageVideo, ...]:
+        """The photo or the video."""
+        return (self.part,)
+
+    @property
+    def post_type(self) -> PostType:
+        """What it shows."""
+        return PostType(self.part.media_type.value)
+
+    @property
+    def text(self) -> str:
+        """A story has none."""
+        return ""
+
+    @property
+    def names_its_handle(self) -> bool:
+        """Stories name the photo or video that they were made from."""
+        return True
+
+    def handles(self, prepared: Sequence[Prepared]) -> list[str]:
+        """Return the photo or the video."""
+        return [prepared[0].handle]
+
+    async def live_ids(self, now: datetime) -> list[str]:  # noqa: ARG002
+        """Nothing is needed before the call: the handle tells."""
+        return []
+
+    async def publish(self, prepared: Sequence[Prepared]) -> str | None:
+        """Make a story of the photo or of the video."""
+        if isinstance(self.part, PageVideo):
+            return post_id(Endpoint.VIDEO_FINISH, await self.part.finish(prepared[0]))
+        path, parameters = f"{self.page.id}/photo_stories", {"photo_id": prepared[0].handle}
+        answer = await self.page.graph.post(Endpoint.PHOTO_STORIES, path, self.page.token, parameters)
+        return post_id(Endpoint.PHOTO_STORIES, answer)
+
+    async def look(self, handles: Sequence[str], since: datetime) -> Sight:
+        """Read the photo or video, then the Page's stories."""
+        status = await self.part.status(Prepared(handles[0]))
+        return Sight(status, await self.live(since), is_exact=True)
+
+    async def permalink(self, remote_id: str) -> str | None:
+        """Find the story's address in the list."""
+        stories = await self._stories({})
+        return next((story.permalink for story in stories if story.id == remote_id), None)
+
+    async def live(self, since: datetime) -> tuple[LivePost, ...]:
+        """Read the Page's stories since an instant, those included that are live no more."""
+        return await self._stories({"since": str(int((since - CLOCK_SLACK).timestamp()))})
+
+    async def _stories(self, parameters: dict[str, str]) -> tuple[LivePost, ...]:
+        path = f"{self.page.id}/stories"
+        items = await read_edge(self.page.graph, Endpoint.PAGE_STORIES, path, self.page.token, parameters)
+        return tuple(_live_story(item) for item in items if str(item.get("status")).lower() in _WAS_LIVE)
+
+
+def _live_story(item: JsonObject) -> LivePost:
+    url = item.get("url")
+    return LivePost(
+        id=required_id(Endpoint.PAGE_STORIES, item, "post_id"),
+        handle=str(item["media_id"]) if "media_id" in item else None,
+        published_at=instant(item.get("creation_time")),
+        permalink=url if isinstance(url, str) else None,
+    )

@@ -1,0 +1,290 @@
+"""Videos of a Facebook Page: stories, reels and posts (Meta: Page Stories API, Reels publishing, Page videos).
+
+story, reel  POST /{page}/video_stories | video_reels  upload_phase=start   -> video, upload address
+             POST {upload address}  file_url: Meta fetches the file; or offset, file_size and the bytes
+             GET  /{video}?fields=status               until it is uploaded
+             POST /{page}/video_stories | video_reels  upload_phase=finish  irreversible
+video        POST /{page}/videos  upload_phase=start, transfer, finish      the same with a session and no upload host
+
+`POST /{page}/videos` with `file_url` is one call, and has no handle before it: the bytes are always sent (sheet 6.3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from outbox.event import JsonObject
+from publisher.errors import GraphError, NoAnswer
+from publisher.graph import required_id
+from publisher.instagram import COMPLETE, received_bytes
+from publisher.page import Page, post_id
+from publisher.placement import (
+    Endpoint,
+    HandleState,
+    HandleStatus,
+    LivePost,
+    MediaType,
+    Medium,
+    PostType,
+    Prepared,
+    Sight,
+    digest,
+)
+
+# Meta names no size; a chunk is held in memory.
+CHUNK_BYTES = 4 * 1_048_576
+
+
+@dataclass(frozen=True, slots=True)
+class PageVideo:
+    """A video that is uploaded and not finished yet.
+
+    Attributes:
+        page: Whose it is.
+        edge: video_stories or video_reels.
+        medium: The video.
+        finish_with: What the call that finishes it says beside.
+    """
+
+    page: Page
+    edge: str
+    medium: Medium
+    finish_with: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The name of the step that prepares."""
+        return "video"
+
+    @property
+    def media_type(self) -> MediaType:
+        """A video."""
+        return MediaType.VIDEO
+
+    @property
+    def rests_on_others(self) -> bool:
+        """Videos stand alone."""
+        return False
+
+    @property
+    def upload(self) -> Medium | None:
+        """The video, where we send its bytes."""
+        return self.medium if self.medium.upload else None
+
+    def fingerprint(self, before: Sequence[Prepared]) -> str:  # noqa: ARG002
+        """A digest of Page, edge and medium."""
+        return digest("facebook", self.page.id, self.edge, self.medium.url, self.medium.upload)
+
+    async def create(self, before: Sequence[Prepared], size_bytes: int | None) -> Prepared:  # noqa: ARG002
+        """Start an upload, and tell Meta where to fetch the file unless we send it."""
+        page = self.page
+        parameters = {"upload_phase": "start"}
+        answer = await page.graph.post(Endpoint.VIDEO_START, f"{page.id}/{self.edge}", page.token, parameters)
+        video = required_id(Endpoint.VIDEO_START, answer, "video_id")
+        upload_url = answer.get("upload_url")
+        if not isinstance(upload_url, str):
+            raise NoAnswer(f"expected upload_url in the answer to {Endpoint.VIDEO_START}, found none")
+        if self.upload is not None:
+            return Prepared(video, {"upload_url": upload_url})
+        await page.graph.upload(upload_url, page.token, self.medium.url)
+        return Prepared(video)
+
+    async def send(self, prepared: Prepared, body: AsyncIterator[bytes], offset: int, size_bytes: int) -> None:
+        """Send the video's bytes to the upload host."""
+        page, url = self.page, prepared.more["upload_url"]
+        await page.graph.send(url, page.token, body, offset=offset, size_bytes=size_bytes)
+
+    async def status(self, prepared: Prepared) -> HandleStatus:
+        """Read how far upload and processing are."""
+        return await read_video(self.page, prepared.handle)
+
+    async def finish(self, prepared: Prepared) -> JsonObject:
+        """Finish: the video becomes a story or a reel. Irreversible."""
+        page = self.page
+        parameters = {"upload_phase": "finish", "video_id": prepared.handle, **self.finish_with}
+        return await page.graph.post(Endpoint.VIDEO_FINISH, f"{page.id}/{self.edge}", page.token, parameters)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionVideo:
+    """A video that is uploaded in chunks to a session of `/videos`, and not finished yet."""
+
+    page: Page
+    medium: Medium
+    finish_with: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The name of the step that prepares."""
+        return "video"
+
+    @property
+    def media_type(self) -> MediaType:
+        """A video."""
+        return MediaType.VIDEO
+
+    @property
+    def rests_on_others(self) -> bool:
+        """Videos stand alone."""
+        return False
+
+    @property
+    def upload(self) -> Medium | None:
+        """The video: its bytes are always sent."""
+        return self.medium
+
+    def fingerprint(self, before: Sequence[Prepared]) -> str:  # noqa: ARG002
+        """A digest of Page and medium."""
+        return digest("facebook", self.page.id, "videos", self.medium.url)
+
+    async def create(self, before: Sequence[Prepared], size_bytes: int | None) -> Prepared:  # noqa: ARG002
+        """Open a session for a file of a size."""
+        assert size_bytes is not None
+        answer = await self._phase(Endpoint.VIDEO_START, "start", {"file_size": str(size_bytes)})
+        session = required_id(Endpoint.VIDEO_START, answer, "upload_session_id")
+        return Prepared(required_id(Endpoint.VIDEO_START, answer, "video_id"), {"session": session})
+
+    async def send(self, prepared: Prepared, body: AsyncIterator[bytes], offset: int, size_bytes: int) -> None:
+        """Send chunk after chunk."""
+        parameters = {"upload_phase": "transfer", "upload_session_id": prepared.more["session"]}
+        path, chunk = f"{self.page.id}/videos", bytearray()
+        async for some in body:
+            chunk += some
+            if len(chunk) >= CHUNK_BYTES or offset + len(chunk) >= size_bytes:
+                at = {"start_offset": str(offset)}
+                await self.page.graph.transfer(path, self.page.token, parameters | at, bytes(chunk))
+                offset += len(chunk)
+                chunk.clear()
+
+    async def status(self, prepared: Prepared) -> HandleStatus:
+        """Read how far upload and processing are."""
+        return await read_video(self.page, prepared.handle)
+
+    async def finish(self, prepared: Prepared) -> JsonObject:
+        """Finish: the video becomes a post. Irreversible."""
+        parameters = {"upload_session_id": prepared.more["session"], **self.finish_with}
+        return await self._phase(Endpoint.VIDEO_FINISH, "finish", parameters)
+
+    async def _phase(self, endpoint: Endpoint, phase: str, parameters: Mapping[str, str]) -> JsonObject:
+        page = self.page
+        return await page.graph.post(endpoint, f"{page.id}/videos", page.token, {"upload_phase": phase, **parameters})
+
+
+@dataclass(frozen=True, slots=True)
+class VideoPost:
+    """A reel, or a video in the feed. Its id is the video's: Meta names no post (sheet 2.4)."""
+
+    page: Page
+    name: str
+    part: PageVideo | SessionVideo
+    text: str
+
+    @property
+    def platform(self) -> str:
+        """Facebook."""
+        return "facebook"
+
+    @property
+    def media(self) -> tuple[Medium, ...]:
+        """The video."""
+        return (self.part.medium,)
+
+    @property
+    def parts(self) -> tuple[PageVideo | SessionVideo, ...]:
+        """The video."""
+        return (self.part,)
+
+    @property
+    def published_parts(self) -> tuple[PageVideo | SessionVideo, ...]:
+        """The video."""
+        return (self.part,)
+
+    @property
+    def post_type(self) -> PostType:
+        """A video."""
+        return PostType.VIDEO
+
+    @property
+    def names_its_handle(self) -> bool:
+        """The video itself tells what became of it."""
+        return True
+
+    def handles(self, prepared: Sequence[Prepared]) -> list[str]:
+        """Return the video."""
+        return [prepared[0].handle]
+
+    async def live_ids(self, now: datetime) -> list[str]:  # noqa: ARG002
+        """Nothing is needed before the call: the video tells."""
+        return []
+
+    async def publish(self, prepared: Sequence[Prepared]) -> str | None:
+        """Finish the video."""
+        return post_id(Endpoint.VIDEO_FINISH, await self.part.finish(prepared[0])) or prepared[0].handle
+
+    async def look(self, handles: Sequence[str], since: datetime) -> Sight:  # noqa: ARG002
+        """Read the video: it says whether it was published. One that can't be read says nothing."""
+        status = await read_video(self.page, handles[0])
+        is_live = status.state is HandleState.PUBLISHED
+        live = (LivePost(handles[0], handles[0], PostType.VIDEO),) if is_live else ()
+        return Sight(status, live, is_exact=status.state is not HandleState.GONE)
+
+    async def live(self, since: datetime) -> tuple[LivePost, ...]:
+        """Read the Page's reels, or its feed."""
+        return (await self.page.reels(since)) if self.name == "reel" else (await self.page.feed(since))
+
+    async def permalink(self, remote_id: str) -> str | None:
+        """Read the video's address."""
+        return await self.page.address(remote_id)
+
+
+async def read_video(page: Page, video: str) -> HandleStatus:
+    """Read a video; one that can't be read just now (100/33) counts as gone."""
+    try:
+        answer = await page.graph.get(Endpoint.VIDEO, video, page.token, {"fields": "status"})
+    except GraphError as error:
+        if (error.code, error.subcode) == (100, 33):
+            return HandleStatus(HandleState.GONE, str(error))
+        raise
+    return video_status(answer.get("status"))
+
+
+def video_status(status: Any) -> HandleStatus:
+    """Read the `status` object of a video, with how much of it has arrived. Pure.
+
+    A video whose processing has begun is not finished before it is through: a failure shows then, not after the
+    irreversible call. One that was finished and is at work may still go live.
+    """
+    if not isinstance(status, dict):
+        return HandleStatus(HandleState.GONE, "no status")
+    state, text = _state(status)
+    uploading = _phase(status, "uploading_phase")
+    return HandleStatus(state, text, received_bytes(uploading), str(uploading.get("status")).lower() in COMPLETE)
+
+
+def _state(status: dict[str, Any]) -> tuple[HandleState, str]:
+    phases = {name: _phase(status, f"{name}_phase") for name in ("uploading", "processing", "publishing")}
+    if str(phases["publishing"].get("publish_status")).lower() == "published":
+        return HandleState.PUBLISHED, ""
+    for phase in phases.values():
+        # A phase that failed may keep its status and only carry an error (Meta: Reels publishing guide).
+        error = phase.get("error")
+        if isinstance(error, dict) or str(phase.get("status")).lower() == "error":
+            return HandleState.FAILED, str(error.get("message", "")) if isinstance(error, dict) else ""
+    overall = str(status.get("video_status")).lower()
+    if overall in {"upload_failed", "error"}:
+        return HandleState.FAILED, ""
+    if overall == "expired":
+        return HandleState.EXPIRED, ""
+    is_at_work = any(str(phases[name].get("status")).lower() == "in_progress" for name in phases)
+    is_uploaded = str(phases["uploading"].get("status")).lower() in COMPLETE
+    if overall in {"upload_complete", "ready"} or is_uploaded:
+        return (HandleState.PROCESSING if is_at_work else HandleState.READY), ""
+    return HandleState.PROCESSING, ""
+
+
+def _phase(status: dict[str, Any], name: str) -> dict[str, Any]:
+    phase = status.get(name)
+    return phase if isinstance(phase, dict) else {}

@@ -1,0 +1,269 @@
+"""What comes before the irreversible call: media that fit, parts that are made, sent, and ready.
+
+All of it can be repeated: what is left over is invisible and expires.
+
+Each part is durable before the next one is begun, so that whoever comes next makes none of them again; one that has
+failed, expired, or belongs to another request is given up and made again alone (sheet 6.3: reuse within 23 hours).
+Waiting is done by returning, never by holding a worker or a connection.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol, assert_never
+
+import structlog
+
+from outbox.event import JsonObject
+from outbox.ledger import Ledger, Step
+from outbox.outcome import Dead, Defer, Outcome, Reason, Retry
+from publisher.error_table import UNLISTED, Reaction
+from publisher.errors import GraphError, MediaUnreachable, MediaUnsuitable, NoAnswer, redacted
+from publisher.limits import Failure, growing
+from publisher.placement import HandleState, HandleStatus, MediaType, Medium, Part, Placement, Prepared, digest
+from publisher.reactions import classify_status
+from publisher.settings import PublisherSettings
+from publisher.trail import MEDIA, UPLOAD, Trail
+
+# A handler has OUTBOX_HANDLER_SECONDS, 120 by default, and one call may take PUBLISHER_CREATE_SECONDS, 45.
+WORK_SECONDS = 60.0
+# As often as a media error of Graph's own is tried again (sheet 4.4, 9004/2207052).
+UNREACHABLE_TRIES = 3
+
+# "Media not found" and "container not found or expired" (sheet 4.3).
+NOT_FOUND = 24
+
+log = structlog.get_logger()
+
+
+class MediaSource(Protocol):
+    """Reads media where Meta would fetch them."""
+
+    async def inspect(self, placement: Placement) -> list[JsonObject]:
+        """Return what was found of each medium. Raises MediaUnreachable, MediaUnsuitable."""
+
+    def stream(self, url: str, offset: int) -> AbstractAsyncContextManager[tuple[int, AsyncIterator[bytes]]]:
+        """Open a medium at an offset: its whole size, and the bytes from there on. Raises MediaUnreachable."""
+
+
+@dataclass(frozen=True, slots=True)
+class AlreadyPublished:
+    """A call that was taken for absent took effect after all."""
+
+
+@dataclass(slots=True)
+class Preparation:
+    """Prepares one post as far as it goes now.
+
+    Attributes:
+        placement: What to prepare.
+        ledger: The event's steps.
+        trail: What they say.
+        now: The database's clock.
+        media: Where media are read.
+        settings: How patient to be.
+    """
+
+    placement: Placement
+    ledger: Ledger
+    trail: Trail
+    now: Callable[[], datetime]
+    media: MediaSource
+    settings: PublisherSettings
+    _began_at: float = field(default_factory=time.monotonic)
+    _found: list[JsonObject] | None = None
+
+    async def run(self) -> list[Prepared] | AlreadyPublished | Outcome:
+        """Return all parts when they can be published now, else what becomes of the event."""
+        try:
+            return await self._advance()
+        except MediaUnsuitable as error:
+            return Dead(str(error), "media_unsuitable", error.context)
+        except MediaUnreachable as error:
+            if error.is_refusal and self.ledger.attempts >= UNREACHABLE_TRIES:
+                return Dead(str(error), "media_unreachable", error.context)
+            return Retry(str(error), context=error.context)
+
+    async def _advance(self) -> list[Prepared] | AlreadyPublished | Outcome:
+        parts, steps = self.placement.parts, list[Step]()
+        for part in parts:
+            step = await self._fitting(part, _prepared(steps))
+            if step is None:
+                if time.monotonic() - self._began_at > WORK_SECONDS:
+                    return Defer(self.settings.image_poll_seconds[0], Reason.PROCESSING)
+                if part.rests_on_others and (waiting := await self._await_ready(parts, steps)) is not None:
+                    return waiting
+                await self._check_media()
+                try:
+                    step = await self._make(part, _prepared(steps))
+                except GraphError as error:
+                    if not part.rests_on_others or error.code != NOT_FOUND:
+                        raise
+                    # A container of children says so of a child that has expired (sheet 4.4, 24/2207008).
+                    return await self.replace(parts[: len(steps)], str(error), Failure.of(error).detail)
+            if part.upload is not None and not self.trail.is_uploaded(step.detail["handle"]):
+                waiting = await self._send(part, part.upload, step)
+                if waiting is not None:
+                    return waiting
+            steps.append(step)
+        rests = [index for index, part in enumerate(parts) if part.rests_on_others]
+        first = rests[-1] if rests else 0
+        waiting = await self._await_ready(parts[first:], steps[first:])
+        return _prepared(steps) if waiting is None else waiting
+
+    async def replace(
+        self, parts: Sequence[Part], why: str, detail: JsonObject | None = None, *, is_last: bool = False
+    ) -> Dead | Retry:
+        """Give failed parts up; the next dispatch makes others, a bounded number of times."""
+        for part in parts:
+            await self._discard(part, why, detail, failed=True)
+        failed = max(len(self.trail.failed_handles(part.name)) for part in parts)
+        if is_last or failed > self.settings.new_containers_max:
+            return Dead(f"{why}; that was {parts[-1].name} number {failed}", "media_failed")
+        return Retry(why, context=detail)
+
+    async def _fitting(self, part: Part, before: Sequence[Prepared]) -> Step | None:
+        """Return the step of a part that is fit to be published."""
+        step = self.trail.prepared(part.name)
+        if step is None:
+            return None
+        if step.detail["request"] != part.fingerprint(before):
+            await self._discard(part, "what it was made of has changed")
+        elif self._age(step) > self.settings.handle_age_seconds_max:
+            await self._discard(part, "it is too old")
+        else:
+            return step
+        return None
+
+    async def _check_media(self) -> None:
+        """Look at the media before anything costs quota, once a request."""
+        if self.settings.check_media and self.placement.media and self._facts() is None:
+            self._found = await self.media.inspect(self.placement)
+
+    async def _make(self, part: Part, before: Sequence[Prepared]) -> Step:
+        facts = {} if self._found is None else {MEDIA: {"request": self._media_digest(), "facts": self._found}}
+        try:
+            made = await part.create(before, await self._size_bytes(part))
+        except (GraphError, NoAnswer):
+            if facts:
+                await self.ledger.done(MEDIA, facts)
+            raise
+        finally:
+            self._found = None
+        log.info("media.prepared", event_id=self.ledger.event.id, step=part.name, handle=made.handle)
+        request = part.fingerprint(before)
+        return await self.ledger.done(part.name, {"handle": made.handle, "request": request, **made.more, **facts})
+
+    async def _send(self, part: Part, medium: Medium, step: Step) -> Outcome | None:
+        """Send the bytes of a medium from where the server stands: it is asked, so nothing is sent twice."""
+        prepared = _prepared([step])[0]
+        status = await part.status(prepared)
+        if status.state is HandleState.FAILED:
+            return await self._media_failed(part, status)
+        offset = status.received_bytes or 0
+        try:
+            if not status.is_uploaded:
+                await self._send_from(part, medium, prepared, offset)
+        except (GraphError, NoAnswer) as error:
+            failure = Failure.of(error)
+            if failure.reaction(self.trail.tried(failure)) is Reaction.NEW_CONTAINER:
+                return await self.replace([part], failure.message, failure.detail)
+            # A part has arrived: that costs no attempt.
+            if ((await part.status(prepared)).received_bytes or 0) <= offset:
+                raise
+            return Defer(self.settings.video_poll_seconds[0], Reason.PROCESSING)
+        await self.ledger.done(UPLOAD, {"handle": prepared.handle})
+        return None
+
+    async def _send_from(self, part: Part, medium: Medium, prepared: Prepared, offset: int) -> None:
+        for is_last in (False, True):
+            try:
+                async with self.media.stream(medium.url, offset) as (size_bytes, body):
+                    if offset < size_bytes:
+                        await part.send(prepared, body, offset, size_bytes)
+            except GraphError as error:
+                # The server says where it stands (sheet 4.5, 1363037).
+                if is_last or error.resume_at is None:
+                    raise
+                offset = error.resume_at
+            else:
+                return
+
+    async def _await_ready(self, parts: Sequence[Part], steps: Sequence[Step]) -> AlreadyPublished | Outcome | None:
+        """Return None when all of these can be published now."""
+        for part, step in zip(parts, steps, strict=False):
+            waiting = await self._await_part(part, step)
+            if waiting is not None:
+                return waiting
+        return None
+
+    async def _await_part(self, part: Part, step: Step) -> AlreadyPublished | Outcome | None:
+        status = await part.status(_prepared([step])[0])
+        age = self._age(step)
+        match status.state:
+            case HandleState.READY:
+                return None
+            case HandleState.PUBLISHED:
+                return AlreadyPublished()
+            case HandleState.PROCESSING if age > self.settings.processing_seconds_max:
+                return await self.replace([part], f"its processing has taken {age:.0f} s")
+            case HandleState.GONE if age > self.settings.unreadable_seconds:
+                # Status reads have failed for days while publishing worked (postiz-app#1562): a call tells more.
+                return await self.replace([part], "it can't be read") if self.placement.names_its_handle else None
+            case HandleState.PROCESSING | HandleState.GONE:
+                return Defer(growing(self._poll_seconds(part), age), Reason.PROCESSING)
+            case HandleState.FAILED:
+                return await self._media_failed(part, status)
+            case HandleState.EXPIRED:
+                await self._discard(part, "it has expired")
+                return Defer(self._poll_seconds(part)[0], Reason.PROCESSING)
+            case _:
+                assert_never(status.state)
+
+    async def _media_failed(self, part: Part, status: HandleStatus) -> Outcome:
+        """Meta could not use the media: another handle where that may help, else the end."""
+        row = classify_status(status.text)
+        reason = redacted(status.text) or "no reason given" if row is UNLISTED else row.meaning
+        why = f"Meta can't use the media: {reason}"
+        failure = Failure(row, why, {"error": why, "code": row.code, "subcode": row.subcode})
+        failed = self.trail.failed_handles(part.name)
+        tried = sum(1 for step in failed if step.detail.get("subcode") == row.subcode)
+        is_last = failure.reaction(tried) is Reaction.DEAD
+        return await self.replace([part], why, failure.detail, is_last=is_last)
+
+    async def _discard(self, part: Part, why: str, detail: JsonObject | None = None, *, failed: bool = False) -> None:
+        handle = (self.ledger.answer(part.name) or {}).get("handle")
+        await self.ledger.refused(part.name, {"handle": handle, "why": why, "failed": failed, **(detail or {})})
+
+    async def _size_bytes(self, part: Part) -> int | None:
+        """Return how large the medium is that will be sent: some sessions have to be told at once."""
+        if part.upload is None:
+            return None
+        facts = self._found or self._facts()
+        if facts is not None:
+            return int(facts[self.placement.media.index(part.upload)]["size_bytes"])
+        async with self.media.stream(part.upload.url, 0) as (size_bytes, _):
+            return size_bytes
+
+    def _facts(self) -> list[JsonObject] | None:
+        return self.trail.media_facts(self._media_digest())
+
+    def _media_digest(self) -> str:
+        media = self.placement.media
+        return digest(self.placement.name, [(medium.media_type.value, medium.url) for medium in media])
+
+    def _age(self, step: Step) -> float:
+        assert step.created_at is not None
+        return (self.now() - step.created_at).total_seconds()
+
+    def _poll_seconds(self, part: Part) -> tuple[float, float]:
+        is_image = part.media_type is MediaType.IMAGE
+        return self.settings.image_poll_seconds if is_image else self.settings.video_poll_seconds
+
+
+def _prepared(steps: Sequence[Step]) -> list[Prepared]:
+    return [Prepared(step.detail["handle"], step.detail) for step in steps]
