@@ -71,11 +71,11 @@ def test_a_database_without_the_schema_is_one_sentence(unset: Outbox, empty_data
 
 @pytest.mark.parametrize("command", [*ALL, ["migrate", "--dry-run"]])
 def test_a_schema_that_is_newer_is_one_sentence(outbox: Outbox, database: str, command: list[str]) -> None:
-    """An old program does not touch what it does not know."""
+    """An old program does not touch what a newer one has changed so that it breaks older ones."""
     with psycopg.connect(database) as connection:
         connection.execute(
-            "insert into outbox.migrations (version, name, checksum) "
-            "select max(version) + 1, 'later', '' from outbox.migrations"
+            "insert into outbox.migrations (version, name, checksum, breaks_older) "
+            "select max(version) + 1, 'later', '', true from outbox.migrations"
         )
     answer = outbox(*command)
     assert answer.status == 1
