@@ -7,7 +7,8 @@ dies first, the row stays: one crash, and the event's next dispatch is alone in 
 be taken for it, or die with it.
 
 A relay died if its lease ran out before it was retired. One that left in order, or lost its database for less than its
-lease, killed nobody, and its rows do not count.
+lease, killed nobody, and its rows do not count. Where the process lived on without its database and joins again, it
+acquits what it had in hand; not where it had stood still itself, because a handler may have blocked it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import LiteralString
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
-from outbox.event import EventId
+from outbox.event import EventId, RelayId
 
 LOAD_SUSPICION: LiteralString = """
 select
@@ -35,6 +36,8 @@ select
     group by d.event_id
   )
 """
+
+ACQUIT: LiteralString = "delete from outbox.dispatches where relay_id = %(relay_id)s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,3 +59,8 @@ async def load_suspicion(connection: AsyncConnection[TupleRow], event_ids: Seque
     assert row is not None
     relay_died, crashes = row
     return Suspicion(relay_died, {EventId(event_id): count for event_id, count in crashes})
+
+
+async def acquit(connection: AsyncConnection[TupleRow], relay_id: RelayId) -> None:
+    """Take back what is on record against the events of an incarnation of our own, which is retired: we live."""
+    await connection.execute(ACQUIT, {"relay_id": relay_id})

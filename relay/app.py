@@ -122,7 +122,7 @@ class Supervisor:
         said, said_at = "", 0.0
         while not stop.is_set():
             last = self._incarnation
-            previous = last.lease.relay_id if last is not None and last.lease is not None else None
+            previous = last.lease if last is not None else None
             self._incarnation = Incarnation(
                 self._settings, handlers, self._metrics, self._guard, name, version("outbox-relay")
             )

@@ -33,7 +33,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
 from outbox import database
-from outbox.event import Event, EventId, Lane, RelayId
+from outbox.event import Event, EventId, Lane
 from outbox.handler import Handler
 from outbox.ledger import Step
 from outbox.log import load_cursors
@@ -94,12 +94,12 @@ class Incarnation:
     lanes: set[Lane] = field(default_factory=set)
     doorbell: Doorbell | None = None
 
-    async def run(self, stop: anyio.Event, *, previous: RelayId | None) -> None:
+    async def run(self, stop: anyio.Event, *, previous: Lease | None) -> None:
         """Work until `stop` is set, then shut down in order.
 
         Args:
             stop: Ends the incarnation.
-            previous: The incarnation before this one in the same process: it is retired at once.
+            previous: The lease of the incarnation before this one in the same process: it is retired at once.
 
         Raises:
             ExceptionGroup: Of LeaseLost, psycopg.Error, DatabaseUnsuitable: this incarnation is over.

@@ -11,7 +11,7 @@ from anyio.abc import TaskStatus
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
-from outbox import lease
+from outbox import lease, suspects
 from outbox.errors import LeaseLost
 from outbox.event import RelayId
 from relay.clock import DatabaseClock
@@ -32,6 +32,7 @@ class Lease:
         clock: Set by every renewal.
         metrics: Database up.
         relay_id: The incarnation, after `join`.
+        stalled: The lease ran out while this process stood still, and not its database.
     """
 
     connection: AsyncConnection[TupleRow]
@@ -41,17 +42,20 @@ class Lease:
     clock: DatabaseClock
     metrics: RelayMetrics
     relay_id: RelayId = field(init=False)
+    stalled: bool = False
     _ends_at: float = 0
     _asked: anyio.Event = field(default_factory=anyio.Event)
     _renewed: anyio.Event = field(default_factory=anyio.Event)
 
-    async def join(self, previous: RelayId | None) -> None:
-        """Join as a new incarnation, and retire our previous one: it writes nothing any more."""
+    async def join(self, previous: Lease | None) -> None:
+        """Join as a new incarnation, and retire our previous one: it writes nothing any more, and killed nobody."""
         self.relay_id = await lease.join(
             self.connection, name=self.name, version=self.version, lease_seconds=self.lease_seconds
         )
         if previous is not None:
-            await lease.retire(self.connection, previous)
+            await lease.retire(self.connection, previous.relay_id)
+            if not previous.stalled:
+                await suspects.acquit(self.connection, previous.relay_id)
         await self._renew()
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
@@ -79,6 +83,7 @@ class Lease:
         """End the incarnation in time, whatever a renewal waits for: a half-open socket may not even be cancelled."""
         while (left_seconds := self._ends_at - self.lease_seconds / 10 - time.monotonic()) > 0:  # noqa: ASYNC110 (a clock)
             await anyio.sleep(left_seconds)
+        self.stalled = not self.held  # it should have been woken a tenth of the lease ago
         raise LeaseLost("the lease could not be renewed in time: the database does not answer")
 
     async def _renew(self) -> None:

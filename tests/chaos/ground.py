@@ -192,7 +192,7 @@ def _sandbox_settings(dice: Random) -> SandboxSettings:
 
 
 def _environment(dsn: str, graph_url: str, keys: str) -> dict[str, str]:
-    """Return a relay's environment: everything is quick, and no outage is long enough to use up an event's attempts."""
+    """Return a relay's environment: everything is quick, and no event is given up for what is done to its relays."""
     return {
         "OUTBOX_DSN": dsn,
         "OUTBOX_METRICS_PORT": "0",
@@ -203,6 +203,7 @@ def _environment(dsn: str, graph_url: str, keys: str) -> dict[str, str]:
         "OUTBOX_POLL_SECONDS": "2",
         "OUTBOX_SHUTDOWN_SECONDS": "2",
         "OUTBOX_ATTEMPTS_MAX": "100",
+        "OUTBOX_CRASHES_MAX": "100",
         "OUTBOX_BACKOFF_BASE_SECONDS": "0.1",
         "OUTBOX_BACKOFF_CAP_SECONDS": "0.5",
         "OUTBOX_SHORT_DEFERRAL_SECONDS": "1",

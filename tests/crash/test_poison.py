@@ -5,16 +5,34 @@ from __future__ import annotations
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager
+from functools import partial
 
 import pytest
 from psycopg.types.json import Jsonb
 
 from outbox import database as connections
 from outbox.event import EventId
+from outbox.outcome import Published
 from tests.processes import poll, program, read_line
-from tests.relay.running import Store, rows, state_is, value
+from tests.relay.running import (
+    TERMINATE,
+    Gate,
+    Script,
+    Store,
+    closed,
+    eventually,
+    rows,
+    state_is,
+    value,
+    working,
+)
+from tests.relay.running import emit as emit_named
+from tests.relay.running import settings as relay_settings
 
 pytestmark = pytest.mark.anyio
+
+OUTAGES = 4
+ALL_LEASES_ENDED = "select bool_and(leased_until < clock_timestamp()) from outbox.relays where retired_at is null"
 
 RELAY = """
 import os, signal, sys, time
@@ -69,6 +87,10 @@ async def emit(store: Store, act: str, count: int = 1, **payload: object) -> lis
     return [EventId(event_id) for (event_id,) in await rows(store, emitted, [Jsonb({"act": act, **payload}), count])]
 
 
+async def _has(calls: list[str], count: int) -> bool:
+    return len(calls) >= count
+
+
 def running(dsn: str, *, lease_seconds: float = 1, hang: bool = False) -> AbstractContextManager[subprocess.Popen[str]]:
     """Run a relay for the block; killed at the end if it lives."""
     return program(RELAY, dsn, str(lease_seconds), environment={"HANG": "yes" if hang else "no"})
@@ -120,6 +142,21 @@ async def test_a_relay_that_is_killed_makes_nobody_guilty(database: str, store: 
     with running(database):
         for event_id in events:
             await state_is(store, event_id, "published", seconds=60)
+    assert await value(store, "select count(*) from outbox.dispatches") == 0
+
+
+async def test_a_relay_that_lives_through_outages_makes_nobody_guilty(database: str, store: Store) -> None:
+    """Its database is away for longer than its lease, four times with the same event in hand: the process lives."""
+    script = Script({"patient": [*(Gate() for _ in range(OUTAGES)), Published()]})
+    settings = relay_settings(database, lease_seconds=1.0, poll_seconds=0.5)
+    async with working(settings, script):
+        patient = await emit_named(store, "patient")
+        for number in range(OUTAGES):
+            await eventually(partial(_has, script.calls, number + 1))
+            async with closed(database):
+                await value(store, TERMINATE)
+                await eventually(lambda: value(store, ALL_LEASES_ENDED), seconds=60)
+        await state_is(store, patient, "published", seconds=60)
     assert await value(store, "select count(*) from outbox.dispatches") == 0
 
 
