@@ -22,6 +22,6 @@ suspects.py             the relay's side of crashes: which events may have kille
 lease.py waiting.py     the relay's side of time: who owns which lanes, what is due
 cluster.py              whether the log still is in its own cluster, and whole
 trace.py                OpenTelemetry, where the process has it
-database.py             connections, and whether a server will do
+database.py pooled.py   connections, behind a pooler too, and whether a server will do
 settings.py encode.py   what all packages share: settings from the environment, JSON that PostgreSQL takes
 """

@@ -1,7 +1,8 @@
 """Connections to PostgreSQL, and whether a server will do.
 
 Every connection of ours is in autocommit and asks for the primary (`target_session_attrs=read-write`): the incident
-that this project answers began with a worker that may have read from a replica.
+that this project answers began with a worker that may have read from a replica. Settings are made once connected, not
+in the startup message: poolers refuse there what they don't know; behind one, `outbox.pooled` takes over.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ import psycopg
 from psycopg import AsyncConnection
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import TupleRow
-from psycopg.types.json import set_json_dumps, set_json_loads
+from psycopg.types.json import Jsonb, set_json_dumps, set_json_loads
 from psycopg_pool import AsyncConnectionPool
 
+from outbox import pooled
 from outbox.errors import DatabaseUnsuitable
 from schema.errors import ServerUnsuitable
 from schema.server import describe, reason
@@ -41,6 +43,8 @@ select
   current_setting('transaction_read_only') = 'on',
   current_user
 """
+
+SET: LiteralString = "select set_config(s.name, s.value, false) from jsonb_each_text(%(settings)s) as s (name, value)"
 
 MISSING_GRANTS: LiteralString = """
 select t.name || ' (' || t.privilege || ')'
@@ -72,12 +76,16 @@ async def connect(
     Raises:
         DatabaseUnsuitable: The server can't be reached or is read-only; one sentence, without the password.
     """
-    conninfo = _conninfo(dsn, application_name, connect_seconds, statement_seconds, settings or {})
+    conninfo = _conninfo(dsn, application_name, connect_seconds)
     try:
         connection = await AsyncConnection.connect(conninfo, autocommit=True)
+        try:
+            await configure(connection, statement_seconds=statement_seconds, settings=settings)
+        except BaseException:
+            await connection.close()
+            raise
     except psycopg.OperationalError as error:
         raise DatabaseUnsuitable(_why_not_connected(dsn, error)) from error
-    configure(connection)
     return connection
 
 
@@ -88,10 +96,10 @@ async def open_pool(
     """Open a pool of autocommit connections to the primary, and close it at the end."""
 
     async def configured(connection: AsyncConnection[TupleRow]) -> None:
-        configure(connection)
+        await configure(connection, statement_seconds=statement_seconds)
 
     pool = AsyncConnectionPool(
-        _conninfo(dsn, application_name, 5, statement_seconds, {}),
+        _conninfo(dsn, application_name, 5),
         connection_class=AsyncConnection[TupleRow],
         min_size=1,
         max_size=size_max,
@@ -109,10 +117,25 @@ async def open_pool(
         await pool.close()
 
 
-def configure(connection: AsyncConnection[TupleRow]) -> None:
-    """Read and write JSON with orjson on a connection."""
+async def configure(
+    connection: AsyncConnection[TupleRow],
+    *,
+    statement_seconds: float = 10,
+    settings: Mapping[str, str] | None = None,
+) -> None:
+    """Read and write JSON with orjson on a connection, and make its settings, in the way that a pooler allows."""
     set_json_loads(_loads, connection)
     set_json_dumps(orjson.dumps, connection)
+    milliseconds = str(int(statement_seconds * 1000))
+    all_settings = {
+        "statement_timeout": milliseconds,
+        "idle_in_transaction_session_timeout": milliseconds,
+        **(settings or {}),
+    }
+    if await pooled.is_pooled(connection):
+        pooled.leave_nothing_behind(connection, all_settings)
+    else:
+        await connection.execute(SET, {"settings": Jsonb(all_settings)})
 
 
 async def require_suitable(connection: AsyncConnection[TupleRow]) -> None:
@@ -141,21 +164,12 @@ async def require_suitable(connection: AsyncConnection[TupleRow]) -> None:
         )
 
 
-def _conninfo(
-    dsn: str, application_name: str, connect_seconds: float, statement_seconds: float, settings: Mapping[str, str]
-) -> str:
+def _conninfo(dsn: str, application_name: str, connect_seconds: float) -> str:
     try:
         describe(dsn)
     except ServerUnsuitable as error:
         raise DatabaseUnsuitable(str(error)) from None
     given = conninfo_to_dict(dsn)
-    milliseconds = str(int(statement_seconds * 1000))
-    server_settings = {
-        "statement_timeout": milliseconds,
-        "idle_in_transaction_session_timeout": milliseconds,
-        **settings,
-    }
-    options = " ".join(f"-c {name}={value}" for name, value in server_settings.items())
     defaults: dict[str, Any] = {
         "application_name": application_name,
         "connect_timeout": max(2, round(connect_seconds)),
@@ -165,8 +179,7 @@ def _conninfo(
         "keepalives_count": 3,
         "tcp_user_timeout": 10_000,
     }
-    options = f"{given['options']} {options}" if given.get("options") else options
-    return make_conninfo(**{**defaults, **given, "options": options})
+    return make_conninfo(**{**defaults, **given})
 
 
 def _why_not_connected(dsn: str, error: psycopg.OperationalError) -> str:

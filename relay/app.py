@@ -159,6 +159,7 @@ class Supervisor:
             lanes_owned=len(incarnation.lanes),
             listener_connected=incarnation.doorbell is not None and incarnation.doorbell.listening,
             verify_only=self._guard.verify_only,
+            has_pooler=incarnation.doorbell is not None and incarnation.doorbell.has_pooler,
         )
 
 

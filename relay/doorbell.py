@@ -32,7 +32,7 @@ from anyio.abc import TaskStatus
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
-from outbox import database, lease
+from outbox import database, lease, pooled
 from outbox.errors import DatabaseUnsuitable
 from outbox.event import Lane, RelayId
 from relay.metrics import RelayMetrics
@@ -88,6 +88,8 @@ class Doorbell:
         lanes: Whose bells are ours: a set that others change.
         on_waiting_changed: Called when what waits, or a hold, was changed by others.
         on_lanes_changed: Called when another relay joined or gave up lanes.
+        listening: It hears the bell; if not, the relay polls.
+        has_pooler: It can't hear it, for a pooler stands between.
     """
 
     settings: RelaySettings
@@ -98,6 +100,7 @@ class Doorbell:
     on_waiting_changed: Callable[[], None]
     on_lanes_changed: Callable[[], None]
     listening: bool = False
+    has_pooler: bool = False
     bell: Bell = Bell.LINGERING
     _horizon: str | None = None
     _lingering_since: float = field(default_factory=time.monotonic)
@@ -114,7 +117,10 @@ class Doorbell:
         self._events = Rate(self.settings.mute_rings_per_second)
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        """Listen on a connection of our own until cancelled, and build it anew, with jitter, when it breaks."""
+        """Listen on a connection of our own until cancelled, and build it anew, with jitter, when it breaks.
+
+        Behind a pooler it ends at once: there is nothing to listen to, and the relay polls.
+        """
         try:
             await self._stay_connected(task_status)
         finally:
@@ -161,8 +167,11 @@ class Doorbell:
         while True:
             with suppress(psycopg.Error, DatabaseUnsuitable):
                 async with await database.connect(
-                    self.settings.dsn.get_secret_value(), application_name="outbox-listener"
+                    self.settings.listener_dsn.get_secret_value(), application_name="outbox-listener"
                 ) as connection:
+                    if pooled.leaves_nothing_behind(connection):
+                        self._do_without()
+                        return
                     await connection.execute("listen outbox")
                     self._set_listening(True)
                     failures = 0
@@ -177,6 +186,16 @@ class Doorbell:
             self._set_listening(False)
             failures += 1
             await anyio.sleep(random.uniform(0.1, min(10.0, 0.5 * 2 ** min(failures, 5))))
+
+    def _do_without(self) -> None:
+        """Say that the bell can't be heard: behind a pooler another session than ours would listen."""
+        self.has_pooler = True
+        log.warning(
+            "listener.unavailable",
+            reason="a pooler stands between the listener and PostgreSQL",
+            poll_seconds=self.settings.poll_unlistened_seconds,
+            what_to_do="poll, or name the server itself in OUTBOX_LISTEN_DSN",
+        )
 
     async def _wait_for_ring(self) -> None:
         if self._rings.high:

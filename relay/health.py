@@ -27,12 +27,14 @@ class Readiness:
         lanes_owned: How many lanes it owns; none: it stands by.
         listener_connected: It hears the doorbell; if not, it polls.
         verify_only: It stands still until a person has run `outbox recover`.
+        has_pooler: It can't hear the doorbell, for a pooler stands between: it polls for good.
     """
 
     lease_held: bool
     lanes_owned: int
     listener_connected: bool
     verify_only: bool = False
+    has_pooler: bool = False
 
     @property
     def ready(self) -> bool:
@@ -91,7 +93,13 @@ async def _readyz(readiness: Readiness) -> web.Response:
         "ready": readiness.ready,
         "lease_held": readiness.lease_held,
         "lanes_owned": readiness.lanes_owned,
-        "listener": "connected" if readiness.listener_connected else "polling",
+        "listener": _listener(readiness),
         "verify_only": readiness.verify_only,
     }
     return web.json_response(body, status=200 if readiness.ready else 503)
+
+
+def _listener(readiness: Readiness) -> str:
+    if readiness.has_pooler:
+        return "polling behind a pooler"
+    return "connected" if readiness.listener_connected else "polling"

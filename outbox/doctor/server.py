@@ -9,7 +9,7 @@ from typing import Any, LiteralString
 
 from psycopg.rows import class_row
 
-from outbox import database
+from outbox import database, pooled
 from outbox.doctor.examination import Patient
 from outbox.doctor.finding import Finding, duration, fail, graded, ok, warn
 
@@ -20,7 +20,6 @@ select
   current_setting('default_transaction_isolation') as isolation,
   current_setting('fsync') as fsync, current_setting('full_page_writes') as full_page_writes,
   current_setting('synchronous_commit') as synchronous_commit,
-  pg_backend_pid() as backend_pid,
   pg_notification_queue_usage() as queue_usage,
   extract(epoch from clock_timestamp())::float8 as clock
 """
@@ -69,7 +68,6 @@ class Server:
     fsync: str
     full_page_writes: str
     synchronous_commit: str
-    backend_pid: int
     queue_usage: float
     clock: float
 
@@ -85,7 +83,7 @@ async def look_at_server(patient: Patient) -> list[Finding]:
         judge_primary(server),
         judge_durability(server),
         judge_isolation(server),
-        judge_pooler(server, patient.connection.info.backend_pid),
+        judge_pooler(has_pooler=pooled.leaves_nothing_behind(patient.connection)),
         judge_queue(server),
         judge_clock(middle - server.clock, patient.thresholds.clock_seconds),
     ]
@@ -123,11 +121,11 @@ def judge_isolation(server: Server) -> Finding:
     return ok("isolation", found)
 
 
-def judge_pooler(server: Server, pid_of_protocol: int) -> Finding:
-    """A pooler makes up the process id that it tells in the protocol."""
-    if server.backend_pid != pid_of_protocol:
-        found = "a pooler stands between this and the server"
-        return warn("pooler", found, "give the relay a direct connection: LISTEN does not work in transaction pooling")
+def judge_pooler(*, has_pooler: bool) -> Finding:
+    """Behind one the relay works, but hears nothing."""
+    if has_pooler:
+        advice = "name the server itself in OUTBOX_LISTEN_DSN: LISTEN does not work through a pooler"
+        return warn("pooler", "a pooler stands between this and the server", advice)
     return ok("pooler", "the connection is direct")
 
 
@@ -150,6 +148,8 @@ async def look_at_listen(patient: Patient) -> list[Finding]:
     """Whether a notification makes the round trip, and how quickly."""
     token = secrets.token_hex(8)
     async with await database.connect(patient.dsn, application_name="outbox doctor") as listener:
+        if pooled.leaves_nothing_behind(listener):
+            return [judge_listen(None)]  # another session than ours would listen
         await listener.execute(LISTEN)
         rung_at = time.monotonic()
         await patient.connection.execute(NOTIFY, {"token": token})
@@ -162,7 +162,7 @@ async def look_at_listen(patient: Patient) -> list[Finding]:
 def judge_listen(seconds: float | None) -> Finding:
     """Without it the relay polls."""
     if seconds is None:
-        advice = "give the relay a direct connection; until then it polls, every OUTBOX_POLL_UNLISTENED_SECONDS"
+        advice = "name the server itself in OUTBOX_LISTEN_DSN; until then the relay polls"
         return warn("listen", "a notification did not come back", advice)
     return ok("listen", f"a notification came back in {duration(seconds)}")
 
