@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from random import Random
 
+import anyio
 import pytest
 from prometheus_client import CollectorRegistry
 from psycopg import sql
@@ -175,3 +176,32 @@ async def test_the_next_event_of_a_sequence_goes_on_when_one_suffers(store: Stor
     await writer.settler.flush()
     due = await rows(store, "select event_id from outbox.waiting where due_at <= clock_timestamp()")
     assert due == [(second.event.id,)]
+
+
+async def test_the_next_of_a_sequence_runs_when_the_end_of_the_one_before_is_durable(
+    store: Store, writer: Writer
+) -> None:
+    """Not before: a relay that dies in between would handle the first one again after the second."""
+    first, second = [Delivery(await event(store, key="k", sequence="s")) for _ in range(2)]
+    assert writer.offer(first)
+    assert writer.offer(second)
+    assert writer.scheduler.take() is first
+    writer.scheduler.finished(first)
+    writer.settler.settle(first, Published())
+    assert writer.scheduler.take() is None
+    await writer.settler.flush()
+    assert writer.scheduler.take() is second
+
+
+async def test_a_flush_by_others_does_not_make_the_settler_deaf(store: Store, writer: Writer) -> None:
+    """What is submitted after somebody else wrote, with nothing to write, is written too."""
+    written = anyio.Event()
+    writer.settler.on_durable = lambda _: written.set()
+    async with anyio.create_task_group() as group:
+        await group.start(writer.settler.run)
+        await anyio.wait_all_tasks_blocked()
+        await writer.settler.flush()
+        writer.settler.settle(Delivery(await event(store)), Published())
+        with anyio.fail_after(60):
+            await written.wait()
+        group.cancel_scope.cancel()
