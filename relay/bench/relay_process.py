@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import IO, Any, Final
@@ -27,7 +27,8 @@ CONCURRENCY: Final = 200
 STALL_SECONDS: Final = 60.0
 """A relay that tells nothing new for so long has failed."""
 
-_OURS: Final = ("OUTBOX_", "PUBLISHER_", "SANDBOX_")
+OURS: Final = ("OUTBOX_", "PUBLISHER_", "SANDBOX_")
+"""What begins so in the environment is for other relays than the one that is measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +40,14 @@ class Order:
         count: It tells what it cost when so many events have a receipt; None: when it is stopped.
         notes_dispatches: Whether it notes when each event was dispatched.
         concurrency: Its handlers.
+        event_type: Whose handler runs: `bench` does nothing, any other is found among those that are installed.
     """
 
     dsn: str = field(repr=False)
     count: int | None = None
     notes_dispatches: bool = False
     concurrency: int = CONCURRENCY
+    event_type: str = EVENT_TYPE
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +103,16 @@ class Work:
 
 
 @contextmanager
-def running(order: Order) -> Iterator[RelayProcess]:
-    """Run a relay until the end of the block; it is killed there unless it was stopped."""
+def running(order: Order, settings: Mapping[str, str] | None = None) -> Iterator[RelayProcess]:
+    """Run a relay until the end of the block; it is killed there unless it was stopped.
+
+    Args:
+        order: What it is to do.
+        settings: Its handler's, as environment variables.
+    """
     # The order goes by stdin: an address may hold a password, and arguments are everybody's to read.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+    environment = {**inherited, **(settings or {})}
     with (
         tempfile.TemporaryFile("w+b") as errors,
         subprocess.Popen(

@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.util import find_spec
 from typing import Final
 
@@ -38,7 +39,8 @@ _PUBLISHED: Final = Published()
 def main() -> None:
     """Obey the order on stdin."""
     order = Order(**orjson.loads(_read_line()))
-    logs.configure("json", "warning")
+    # A handler that does nothing shows the relay's own ceiling; an installed one, a relay as people run it.
+    logs.configure("json", "warning" if order.event_type == EVENT_TYPE else "info")
     anyio.run(run, order, backend_options={"use_uvloop": find_spec("uvloop") is not None})
 
 
@@ -48,7 +50,7 @@ async def run(order: Order) -> None:
     settings = RelaySettings.model_validate({"dsn": order.dsn, "metrics_port": 0, "concurrency": order.concurrency})
     stop = anyio.Event()
     meter = Meter(order)
-    async with app.serve(settings, stop, factories={EVENT_TYPE: meter.open}):
+    async with app.serve(settings, stop, factories={order.event_type: meter.open}):
         try:
             async with anyio.create_task_group() as group:
                 group.start_soon(meter.watch)
@@ -62,7 +64,7 @@ async def run(order: Order) -> None:
 
 @dataclass(slots=True)
 class Meter:
-    """A handler that does nothing, and what there is to tell of it."""
+    """A handler, and what there is to tell of it: one that does nothing, or an installed one with a count."""
 
     order: Order
     handled_count: int = 0
@@ -79,19 +81,30 @@ class Meter:
     async def open(self, runtime: Runtime) -> AsyncIterator[Handler]:
         """Open the handler: a `HandlerFactory`."""
         self._runtime = runtime
-        yield self.handle
+        if self.order.event_type == EVENT_TYPE:
+            yield self.handle
+            return
+        async with app.installed_factories()[self.order.event_type](runtime) as handler:
+            yield partial(self.observe, handler)
 
     async def handle(self, event: Event, _ledger: Ledger) -> Outcome:
         """Do nothing."""
         now = time.monotonic()
         if not self._is_open:
             await self._begin()
-        self.handled_count += 1
-        if self.handled_count == self.order.count:
-            self._all_handled.set()
+        self._count()
         if self.order.notes_dispatches:
             self.dispatches.append((event.id, now))
         return _PUBLISHED
+
+    async def observe(self, handler: Handler, event: Event, ledger: Ledger) -> Outcome:
+        """Call a handler, and count what it published."""
+        if not self._is_open:
+            await self._begin()
+        outcome = await handler(event, ledger)
+        if isinstance(outcome, Published):
+            self._count()
+        return outcome
 
     async def watch(self) -> None:
         """Tell when the relay is ready, how far it has come, and when all has a receipt."""
@@ -102,7 +115,7 @@ class Meter:
             with anyio.move_on_after(TELL_SECONDS):
                 await self._all_handled.wait()
             tell(what="progress", count=self.handled_count)
-        while self._value("outbox_events_settled_total", type=EVENT_TYPE, outcome="published") < self.handled_count:  # noqa: ASYNC110 (metrics wake nobody)
+        while self._settled_count() < self.handled_count:  # noqa: ASYNC110 (metrics wake nobody)
             await anyio.sleep(POLL_SECONDS)
         await self.end()
 
@@ -112,6 +125,11 @@ class Meter:
             self._has_ended = True
             ended = await self._mark()
             tell(what="done", count=self.handled_count, started_at=self._started_at, began=self._began, ended=ended)
+
+    def _count(self) -> None:
+        self.handled_count += 1
+        if self.handled_count == self.order.count:
+            self._all_handled.set()
 
     async def _begin(self) -> None:
         """Note where everything stood at the first dispatch; whoever comes meanwhile waits a round trip for it."""
@@ -132,6 +150,9 @@ class Meter:
         # In kilobytes, but for macOS.
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
         return Mark(at, cpu_seconds, row[0], memory)
+
+    def _settled_count(self) -> float:
+        return self._value("outbox_events_settled_total", type=self.order.event_type, outcome="published")
 
     def _value(self, name: str, **labels: str) -> float:
         assert self._runtime is not None

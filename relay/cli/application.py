@@ -87,6 +87,7 @@ def build() -> Any:
     group.command("emit")(benchmarks.emit)
     group.command("idle")(benchmarks.idle)
     group.command("horizon")(benchmarks.horizon)
+    group.command("pipeline")(benchmarks.pipeline)
     app.add_typer(group)
     completion_init()
     return typer.main.get_command(app)

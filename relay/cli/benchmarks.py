@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 EVENTS_MIN = 10
 EVENTS_MAX = 10_000_000
 SECONDS_MAX = 3600
+STORIES_OF_ACCOUNT_MAX = 1000
 
 Figures = dict[str, object]
 
@@ -146,6 +147,39 @@ def horizon(
         held = bench.horizon(dsn, events, tell)
     figures: Figures = {"last_to_first_tenth": held.last_to_first, "tenths_events_per_second": list(held.tenths)}
     _print("horizon", server, held.cost, figures, as_json=as_json)
+
+
+def pipeline(
+    stories: Annotated[int, typer.Argument(min=10, max=100_000, help="How many stories, in each round.")] = 2000,
+    accounts: Annotated[int, typer.Option(min=1, max=1000, help="Of how many accounts, all at once.")] = 100,
+    rounds: Annotated[int, typer.Option(min=1, max=100, help="How often, the two sides in turns.")] = 3,
+    as_json: JsonFlag = False,
+) -> None:
+    """Publish image stories to the sandbox, beside a bare script that makes the same calls.
+
+    The relay is a whole one, with the publisher as it is installed; the
+    script has no outbox. Both publish one story of an account at a time, and
+    find each container finished at once: neither waits for Meta. Sandbox,
+    script and relay run on this machine, a process each. The share is the
+    relay's rate of the script's in the same round, the median of the rounds.
+    """
+    from relay.bench import pipeline as bench  # noqa: PLC0415 (help needs none of it)
+
+    if stories > accounts * STORIES_OF_ACCOUNT_MAX:
+        raise typer.BadParameter(
+            f"expected at most {STORIES_OF_ACCOUNT_MAX} stories of an account: what is live is read before each; "
+            f"found {stories} of {accounts} accounts"
+        )
+    with _measuring() as (server, dsn, tell):
+        found = bench.pipeline(dsn, stories, accounts, rounds, tell)
+    figures: Figures = {
+        "bare_stories_per_second": found.bare_stories_per_second,
+        "share_of_bare": found.share,
+        "bare_cpu_microseconds_per_story": found.bare_cpu_microseconds,
+        "relay_calls_per_story": found.relay_calls,
+        "bare_calls_per_story": found.bare_calls,
+    }
+    _print("pipeline", server, found.cost, figures, as_json=as_json)
 
 
 @contextmanager

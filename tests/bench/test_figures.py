@@ -98,6 +98,18 @@ def test_latency_counts_every_event_at_its_rate(outbox: Outbox) -> None:
     assert found["statements_per_event"] <= LATENCY_STATEMENTS_MAX
 
 
+def test_the_pipeline_makes_the_calls_that_a_bare_script_makes(outbox: Outbox) -> None:
+    """Five of Graph a story on both sides, as the sandbox counts them; three steps and a receipt are inserted."""
+    [found] = measure(outbox, "pipeline", 30, "--accounts", 3, "--rounds", 2)
+    assert found["events"] == 60
+    assert found["relay_calls_per_story"] == found["bare_calls_per_story"] == 5
+    assert only_inserted(found["tables"])
+    assert found["tables"]["outbox.steps"]["inserted"] == 180
+    assert found["tables"]["outbox.receipts"]["inserted"] == 60
+    assert found["share_of_bare"] > 0
+    assert found["bare_stories_per_second"] > 0
+
+
 def test_emit_measures_each_variant(outbox: Outbox) -> None:
     """A transaction is one statement; the relay at work brings a receipt an event."""
     found = measure(outbox, "emit", "--seconds", 1, "--connections", 2, "--rounds", 1)

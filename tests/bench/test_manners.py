@@ -17,6 +17,8 @@ from tests.cli.calling import Outbox, started
 from tests.processes import poll
 
 ROLE = "outbox_bench_guest"
+BEYOND_THE_LIST = ("pipeline", 3000, "--accounts", 2)
+"""The publisher reads all that is live before a call, a thousand stories at most."""
 
 
 @pytest.fixture
@@ -105,7 +107,7 @@ def connected(connection: psycopg.Connection, name: str) -> bool:
 
 def test_bounds_are_refused(unset: Outbox) -> None:
     """Nothing that would fill a disk by a slip of the finger."""
-    for arguments in (("drain", 10**9), ("drain", 1), ("latency", 0), ("emit", "--seconds", 0)):
+    for arguments in (("drain", 10**9), ("drain", 1), ("latency", 0), ("emit", "--seconds", 0), BEYOND_THE_LIST):
         assert unset("bench", *arguments).status == 2
 
 
