@@ -2,7 +2,7 @@
 
 event.py outcome.py     the values: what was decided, what became of it
 emit.py                 an application's side: write an event in its own transaction
-log.py                  the relay's side of the log: windows, cursors
+log.py listing.py       the relay's side of the log: windows, cursors; what a large window holds
 batch.py settle.py      the relay's side of outcomes: every durable write, fenced
 ledger.py               a handler's side of its steps: intents before irreversible calls
 handler.py              what delivers events of one type

@@ -20,7 +20,7 @@ Both halves are range scans of the index on `xid`; their union is sorted by `id`
 - Order inside a window is by `id`, not by `(xid, id)`: a transaction with a low xid may emit late.
 
 After down time one window may hold millions of events. It is worked through by position inside the window, never by
-moving the snapshot: its ids are listed once, 8 bytes each, and the rows fetched by primary key.
+moving the snapshot: its ids are listed (`listing.py`), and the rows fetched by primary key.
 
 Lanes that change hands come with a cursor of their own. The snapshots of one primary are ordered by inclusion: when two
 readers have read out their windows to one and the same snapshot, they stand at one place, and go on as one.
@@ -35,13 +35,13 @@ from collections import deque
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from sys import byteorder
 from typing import Any, LiteralString
 
 from psycopg import AsyncConnection, AsyncCursor
 from psycopg.rows import TupleRow
 
 from outbox.event import Event, EventId, Lane
+from outbox.listing import PIECE_COUNT, Listing
 
 NOTHING = "1:1:"
 """The snapshot in which nothing is visible: where a new cursor begins."""
@@ -73,34 +73,6 @@ left join lateral (
 """
 """One round trip: the next window, until now or a given snapshot, and its first events. At least one row, with nulls
 where the window is empty."""
-
-LIST_WINDOW: LiteralString = """
-with w as materialized (select %(window)s::pg_snapshot as snapshot)
-select string_agg(int8send(e.id), ''::bytea order by e.id)
-from w
-cross join lateral (
-  (
-    select s.id from outbox.events as s
-    where s.xid = any (array(
-      select x from pg_snapshot_xip(%(seen)s::pg_snapshot) as x where pg_visible_in_snapshot(x, w.snapshot)
-    )) and s.lane = any (%(lanes)s::smallint[])
-    offset 0
-  )
-  union all
-  (
-    select n.id from outbox.events as n
-    where n.xid >= pg_snapshot_xmax(%(seen)s::pg_snapshot) and n.xid < pg_snapshot_xmax(w.snapshot)
-      and pg_visible_in_snapshot(n.xid, w.snapshot) and n.lane = any (%(lanes)s::smallint[])
-    offset 0
-  )
-) as e
-where e.id > %(position)s
-  and (not %(unsettled)s or (
-    not exists (select from outbox.receipts as r where r.event_id = e.id)
-    and not exists (select from outbox.waiting as p where p.event_id = e.id)
-  ))
-"""
-"""The ids of a window as one value of 8 bytes each; only those without a receipt or a waiting row where `unsettled`."""
 
 FETCH: LiteralString = """
 select
@@ -146,14 +118,15 @@ class LogReader:
         lanes: The lanes; `join` adds some, and `detach`, also while `read` is under way, takes some away.
         cursor: Where to begin; then, how far has been read.
         slice_count: The most events that one `read` returns.
+        piece_count: The most ids of a large window that are listed at once.
     """
 
     connection: AsyncConnection[TupleRow]
     lanes: Sequence[Lane]
     cursor: Cursor
     slice_count: int = 1000
-    _listed: array[int] = field(default_factory=lambda: array("q"))
-    _listed_position: int = 0
+    piece_count: int = PIECE_COUNT
+    _listing: Listing | None = None
     _windows_to_catch_up: int = 2
     _water: LowWater = field(init=False)
     _earlier: list[tuple[Sequence[Lane], LowWater]] = field(default_factory=list)
@@ -176,8 +149,8 @@ class LogReader:
         Raises:
             psycopg.Error: The cursor has not moved: read again, on this connection or with another reader.
         """
-        if self._listed:
-            return await self._fetch_slice()
+        if self._listing is not None:
+            return await self._fetch_slice(self._listing)
         if self._windows_to_catch_up:
             return await self._catch_up(target)
         return await self._read_next_window(target)
@@ -189,12 +162,12 @@ class LogReader:
 
     @property
     def unread_count(self) -> int:
-        """How many events of the current window are listed and not yet read."""
-        return len(self._listed) - self._listed_position
+        """How many events of the current window are known of and not yet read: of a very large one, at most so many."""
+        return 0 if self._listing is None else self._listing.left_count
 
     def stands_at(self, target: str | None) -> bool:
         """Tell whether a window is read out, and ended where the target is; anywhere, for None."""
-        return not self._listed and not self.catching_up and target in (None, self.cursor.window)
+        return self._listing is None and not self.catching_up and target in (None, self.cursor.window)
 
     @property
     def in_hand_count(self) -> int:
@@ -287,7 +260,7 @@ class LogReader:
         if len(events) > self.slice_count:
             events.pop()
             # Listed before anything moves: a failure here leaves the cursor where it was.
-            self._listed = await self._list(Cursor(seen, window, events[-1].id), unsettled=False)
+            self._listing = await self._list(Cursor(seen, window, events[-1].id), unsettled=False)
         self._begin(seen, window)
         return self._hand_out(events)
 
@@ -298,40 +271,37 @@ class LogReader:
             ahead = Cursor(self.cursor.window, window, 0)
         else:
             ahead = self.cursor
-        listed = await self._list(ahead, unsettled=True)
+        listing = await self._list(ahead, unsettled=True)
         if ahead is not self.cursor:
             self._begin(ahead.seen, ahead.window)
-        self._listed = listed
-        if listed:
-            return await self._fetch_slice()
+        self._listing = listing
+        if listing is not None:
+            return await self._fetch_slice(listing)
         self._windows_to_catch_up -= 1
         return await self._catch_up(target) if self._windows_to_catch_up else []
 
-    async def _list(self, cursor: Cursor, *, unsettled: bool) -> array[int]:
-        arguments = {
-            "seen": cursor.seen,
-            "window": cursor.window,
-            "position": cursor.position,
-            "lanes": self._lanes_literal,
-            "unsettled": unsettled,
-        }
-        rows = await self._rows(LIST_WINDOW, arguments)
-        ids = array("q", rows[0][0] or b"")
-        if byteorder == "little":
-            ids.byteswap()
-        return ids
+    async def _list(self, cursor: Cursor, *, unsettled: bool) -> Listing | None:
+        """List what is left of a window; None where nothing is."""
+        listing = Listing(
+            self._reading,
+            cursor.seen,
+            cursor.window,
+            cursor.position,
+            self._lanes_literal,
+            unsettled=unsettled,
+            piece_count=self.piece_count,
+        )
+        await listing.begin()
+        return None if listing.is_read_out else listing
 
-    async def _fetch_slice(self) -> list[Event]:
-        upper = self._listed_position + self.slice_count
-        ids = _literal(self._listed[self._listed_position : upper])
-        events = [Event._make(row) for row in await self._rows(FETCH, {"ids": ids})]
-        self._listed_position = upper
-        events = self._hand_out(events)
-        if upper >= len(self._listed):
-            self._listed = array("q")
-            self._listed_position = 0
+    async def _fetch_slice(self, listing: Listing) -> list[Event]:
+        ids = listing.peek(self.slice_count)
+        events = [Event._make(row) for row in await self._rows(FETCH, {"ids": _literal(ids)})]
+        await listing.advance(len(ids))
+        if listing.is_read_out:
+            self._listing = None
             self._windows_to_catch_up = max(0, self._windows_to_catch_up - 1)
-        return events
+        return self._hand_out(events)
 
     async def _rows(self, statement: LiteralString, arguments: dict[str, Any]) -> list[TupleRow]:
         await self._reading.execute(statement, arguments, prepare=True)

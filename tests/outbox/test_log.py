@@ -86,9 +86,9 @@ async def reading(dsn: str) -> AsyncConnection[Any]:
     return await connections.connect(dsn, application_name="test", settings=connections.PLANNER_SETTINGS)
 
 
-@pytest.mark.parametrize(("seed", "slice_count"), [(1, 1000), (2, 7)])
+@pytest.mark.parametrize(("seed", "slice_count", "piece_count"), [(1, 1000, 1000), (2, 7, 1000), (3, 7, 12)])
 async def test_each_committed_event_is_read_exactly_once_and_in_order(
-    database: str, seed: int, slice_count: int
+    database: str, seed: int, slice_count: int, piece_count: int
 ) -> None:
     """Whatever commits is read once; whatever aborts never; each writer's commits in their order."""
     found: list[Event] = []
@@ -99,7 +99,7 @@ async def test_each_committed_event_is_read_exactly_once_and_in_order(
         results.append(await anyio.to_thread.run_sync(write, database, writer, seed))
 
     async def read(connection: AsyncConnection[Any]) -> None:
-        reader = LogReader(connection, LANES, Cursor(), slice_count)
+        reader = LogReader(connection, LANES, Cursor(), slice_count, piece_count)
         while True:
             last = finished.is_set()
             found.extend(await read_out(reader))
@@ -169,6 +169,26 @@ async def test_a_window_larger_than_a_slice_is_read_by_position(database: str) -
         assert [event.id for event in await read_out(reader)] == [later]
 
 
+async def test_a_very_large_window_is_listed_in_pieces(database: str) -> None:
+    """Up to the window's end, past what is not in it, and over a gap that no number of pieces would bridge."""
+    async with await reading(database) as connection, await reading(database) as open_one:
+        await open_one.execute("begin")
+        open_id = await emit(open_one, "t", {})
+        emitted = [await emit(connection, "t", {}) for _ in range(25)]
+        await connection.execute("select setval(pg_get_serial_sequence('outbox.events', 'id'), 1000000000000000)")
+        emitted += [await emit(connection, "t", {}) for _ in range(25)]
+        reader = LogReader(connection, LANES, Cursor(), slice_count=10, piece_count=8)
+        with anyio.fail_after(60):
+            found = await reader.read()
+            assert reader.unread_count >= 40
+            later = [await emit(connection, "t", {}) for _ in range(20)]
+            await open_one.execute("commit")
+            while not reader.stands_at(None):
+                found += await reader.read()
+        assert [event.id for event in found] == emitted
+        assert [event.id for event in await read_out(reader)] == [open_id, *later]
+
+
 async def test_only_the_lanes_asked_for_are_read(database: str) -> None:
     """Two readers with disjoint lanes share the log between them."""
     async with await reading(database) as connection:
@@ -198,7 +218,8 @@ async def test_a_successor_that_begins_at_the_low_water_finds_what_was_in_hand(d
     """However many windows a reader read and in whatever order they settled: its successor reads the unsettled."""
     chance = random.Random(seed)
     async with await reading(database) as connection:
-        reader = LogReader(connection, LANES, Cursor(), slice_count=5)
+        # Two of the seeds list the windows in pieces.
+        reader = LogReader(connection, LANES, Cursor(), slice_count=5, piece_count=6 if seed % 2 else 1000)
         emitted: list[EventId] = []
         settled: set[EventId] = set()
         in_hand: list[EventId] = []
@@ -214,7 +235,7 @@ async def test_a_successor_that_begins_at_the_low_water_finds_what_was_in_hand(d
             settled.update(some)
             if chance.random() < 0.5:
                 [(_, saved)] = reader.low_waters()
-        successor = LogReader(connection, LANES, saved, slice_count=4)
+        successor = LogReader(connection, LANES, saved, slice_count=4, piece_count=3 if seed % 2 else 1000)
         found = [event.id for event in await read_out(successor)]
         assert sorted(found) == sorted(set(emitted) - settled)
         assert len(found) == len(set(found))
@@ -360,7 +381,7 @@ async def test_the_window_is_read_by_two_range_scans_of_the_index_on_xid(
             await connection.execute("analyze outbox.events")
         reader = LogReader(connection, LANES, Cursor(), slice_count=100)
         await read_out(reader)
-        prepared = "string_agg" if listing else "w.snapshot::text"
+        prepared = "found as materialized" if listing else "w.snapshot::text"
         rows = await (
             await connection.execute(
                 "select name, cardinality(parameter_types) from pg_prepared_statements where statement like %s",
@@ -372,6 +393,23 @@ async def test_the_window_is_read_by_two_range_scans_of_the_index_on_xid(
             arguments = ", ".join(["null"] * parameter_count)
             nodes = await plan_nodes(connection, f"execute {name} ({arguments})")
             assert nodes["events"] == ["Index Scan events_by_xid"] * 2
+
+
+@pytest.mark.parametrize("analyzed", [False, True])
+async def test_a_piece_of_a_very_large_window_is_a_range_scan_of_the_primary_key(database: str, analyzed: bool) -> None:
+    """Whatever the table holds, a piece costs what lies between its two ids."""
+    async with await reading(database) as connection:
+        await connection.execute("alter table outbox.events set (autovacuum_enabled = off)")
+        await connection.execute("select count(outbox.emit('t', '{}')) from generate_series(1, 20000)")
+        if analyzed:
+            await connection.execute("analyze outbox.events")
+        assert len(await read_out(LogReader(connection, LANES, Cursor(), piece_count=7000))) == 20_000
+        find = "select name, cardinality(parameter_types) from pg_prepared_statements where statement like %s"
+        rows = await (await connection.execute(find, ["%e.id <=%"])).fetchall()
+        assert rows
+        for name, parameter_count in rows:
+            nodes = await plan_nodes(connection, f"execute {name} ({', '.join(['null'] * parameter_count)})")
+            assert nodes["events"] == ["Index Scan events_pkey"]
 
 
 async def test_a_look_that_finds_nothing_leaves_the_cursor_saved_as_it_was_found(database: str) -> None:
