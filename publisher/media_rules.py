@@ -72,11 +72,16 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
-class Violation:
-    """A rule that a medium breaks, and what was found."""
+class Finding:
+    """A rule, and what was found; None where it could not be measured."""
 
     rule: Rule
-    found: float | str | bool
+    found: float | str | bool | None
+
+    @property
+    def is_kept(self) -> bool | None:
+        """Whether the rule is kept; None where nobody knows."""
+        return None if self.found is None else self.rule.allows(self.found)
 
     def __str__(self) -> str:
         return f"expected {self.rule.fact} {self.rule.expected}, found {self.found} ({self.rule.source})"
@@ -129,8 +134,22 @@ RULES = (
 )  # fmt: skip
 
 
-def violations(facts: Facts, *, platform: str, placement: str, media_type: MediaType) -> Sequence[Violation]:
+def kinds_of(platform: str, placement: str) -> Sequence[MediaType]:
+    """Return which media a placement takes; none for one of text alone."""
+    rules = [rule for rule in RULES if rule.platform == platform and placement in rule.placements]
+    return [kind for kind in MediaType if any(rule.media_type is kind for rule in rules)]
+
+
+def findings(facts: Facts, *, platform: str, placement: str, media_type: MediaType) -> Sequence[Finding]:
+    """Return all rules of a medium as part of a placement, and what was found."""
+    return [
+        Finding(rule, facts.get(rule.fact))
+        for rule in RULES
+        if rule.platform == platform and placement in rule.placements and rule.media_type is media_type
+    ]
+
+
+def violations(facts: Facts, *, platform: str, placement: str, media_type: MediaType) -> Sequence[Finding]:
     """Return the rules that a medium breaks as part of a placement."""
-    rules = [r for r in RULES if r.platform == platform and placement in r.placements and r.media_type is media_type]
-    found = [(rule, facts.get(rule.fact)) for rule in rules]
-    return [Violation(rule, value) for rule, value in found if value is not None and not rule.allows(value)]
+    found = findings(facts, platform=platform, placement=placement, media_type=media_type)
+    return [finding for finding in found if finding.is_kept is False]

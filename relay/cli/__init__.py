@@ -12,6 +12,7 @@ resolving.py         unknown list, resolve
 holding.py           hold, holds
 ownership.py         relays, lanes
 diagnosing.py        doctor
+media_checking.py    check-media
 pruning.py           prune
 auditing.py          operations: who changed what, and why
 consent.py           --reason, --dry-run, and a question before many events are touched

@@ -18,6 +18,7 @@ from relay.cli import (
     events,
     holding,
     interventions,
+    media_checking,
     migrating,
     ownership,
     pruning,
@@ -67,6 +68,7 @@ def build() -> Any:
     app.command("relays")(ownership.relays)
     app.command("lanes")(ownership.lanes)
     app.command("doctor")(diagnosing.doctor)
+    app.command("check-media")(media_checking.check_media)
     app.command("prune")(pruning.prune)
     app.command("operations")(auditing.operations)
     app.command("completion")(completing.completion)

@@ -24,6 +24,7 @@ COMMANDS += [
     "operations",
     "resolve",
     "doctor",
+    "check-media",
     "stats",
     "top",
     "completion",
