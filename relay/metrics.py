@@ -143,7 +143,7 @@ class RelayMetrics:
         """
         for gauge in (self.database_up, self.lanes_owned, self.listener_connected, self.bell_muted, self.backlog):
             gauge.set(0)
-        for gauge in (self.waiting_estimate, self.often_deferred, self.lanes_unowned):
+        for gauge in (self.waiting_estimate, self.often_deferred, self.lanes_unowned, self.notification_queue_usage):
             gauge.set(math.nan)
         for reason in Reason:
             self.waiting.labels(reason.value).set(math.nan)

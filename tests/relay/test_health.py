@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 
+import psycopg
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -13,6 +18,8 @@ from outbox.event import LANE_COUNT
 from outbox.outcome import Hold, Reason, Retry
 from outbox.ownership import count_unowned_lanes
 from outbox.waiting import COUNT_OFTEN_DEFERRED
+from schema.embedded import EmbeddedPostgres
+from schema.migrate import migrate
 from tests.relay.running import (
     TERMINATE,
     Script,
@@ -174,6 +181,7 @@ async def test_an_outage_shows_no_figure_that_may_be_wrong_by_now(database: str,
         "outbox_often_deferred_events{}",
         "outbox_holds{reason=token,scope=key}",
         "outbox_lanes_unowned{}",
+        "outbox_notification_queue_usage_ratio{}",
     }
     async with working(settings(database), script) as url:
         async with closed(database):
@@ -187,6 +195,34 @@ async def test_an_outage_shows_no_figure_that_may_be_wrong_by_now(database: str,
     assert 0 < found["outbox_oldest_unsettled_seconds{}"] < later["outbox_oldest_unsettled_seconds{}"]
     assert again["outbox_oldest_unsettled_seconds{}"] == 0
     assert {again[series] for series in asked} == {0}
+
+
+async def test_a_scrape_asks_the_database_nothing(own_server: Callable[..., EmbeddedPostgres], script: Script) -> None:
+    """It is answered while no process of the server runs: it costs as much with a million waiting rows as with none."""
+    server = own_server()
+    dsn = server.create_database("app")
+    migrate(dsn)
+    async with working(settings(dsn, lease_seconds=60.0), script) as url:
+        with stopped(server):
+            found = await samples(url)
+        assert (found["outbox_database_up{}"], found["outbox_waiting_events{reason=retry}"]) == (1, 0)
+
+
+@contextmanager
+def stopped(server: EmbeddedPostgres) -> Iterator[None]:
+    """No process of the server runs until the end of the block, so that no statement is answered."""
+    assert server.pid is not None
+    with psycopg.connect(server.dsn()) as connection:
+        found = connection.execute("select pid from pg_stat_activity where pid <> pg_backend_pid()").fetchall()
+    pids = [server.pid, *(pid for (pid,) in found)]
+    try:
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        yield
+    finally:
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
 
 
 async def test_what_is_held_and_what_is_put_off_again_and_again_is_counted(
