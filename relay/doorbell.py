@@ -175,7 +175,6 @@ class Doorbell:
                     await connection.execute("listen outbox")
                     self._set_listening(True)
                     failures = 0
-                    self.ring()  # what was notified before LISTEN was not heard
                     await self._listen(connection)
             if failures == 0:
                 lost_at, is_told = time.monotonic(), False
@@ -267,7 +266,10 @@ class Doorbell:
             self.ring()
 
     def _set_listening(self, listening: bool) -> None:
-        if listening != self.listening:
-            self.ring()  # the wait that is under way is as long as it was before
-        self.listening = listening
+        changed, self.listening = listening != self.listening, listening
+        if changed:
+            # Waits that are under way are as long as they were before, and what was notified meanwhile was not heard.
+            self.ring()
+            self.on_waiting_changed()
+            self.on_lanes_changed()
         self.metrics.listener_connected.set(listening)

@@ -28,10 +28,10 @@ OWED = (Reason.SCHEDULED, Reason.RETRY, Reason.MISSING)
 
 @dataclass(slots=True)
 class Gauges:
-    """Reads them every few seconds, so that a scrape costs the database nothing.
+    """Reads them every few seconds, in one transaction, so that a scrape costs the database nothing.
 
     Attributes:
-        connection: Used by nothing else.
+        connection: Used by nothing else: its transactions would have others' statements in them.
         reader: Knows the oldest event in hand.
         clock: The database's.
         metrics: Where they are set.
@@ -57,25 +57,29 @@ class Gauges:
 
     async def _read(self) -> None:
         while True:
-            waiting = await count_waiting(self.connection, count_max=WAITING_COUNT_MAX)
-            for reason, found in waiting.items():
-                self.metrics.waiting.labels(reason.value).set(found.count)
-                self.metrics.oldest_waiting.labels(reason.value).set(max(0.0, found.oldest_seconds or 0.0))
-            self.metrics.waiting_estimate.set(await estimate_waiting_count(self.connection))
-            self.metrics.notification_queue_usage.set(await notification_queue_usage(self.connection))
-            # What waits for its time is not late, and a row of an older release does not say since when it is.
-            late = [found.oldest_seconds or 0.0 for reason, found in waiting.items() if reason in OWED]
-            self._waiting_since = self.clock.now() - max(late) if max(late) > 0 else None
-            await self._count()
+            async with self.connection.transaction():
+                await self._count_waiting()
+                await self._count_others()
             await anyio.sleep(self.every_seconds)
 
-    async def _count(self) -> None:
+    async def _count_waiting(self) -> None:
+        waiting = await count_waiting(self.connection, count_max=WAITING_COUNT_MAX)
+        for reason, found in waiting.items():
+            self.metrics.waiting.labels(reason.value).set(found.count)
+            self.metrics.oldest_waiting.labels(reason.value).set(max(0.0, found.oldest_seconds or 0.0))
+        self.metrics.waiting_estimate.set(await estimate_waiting_count(self.connection))
+        # What waits for its time is not late, and a row of an older release does not say since when it is.
+        late = [found.oldest_seconds or 0.0 for reason, found in waiting.items() if reason in OWED]
+        self._waiting_since = self.clock.now() - max(late) if max(late) > 0 else None
+
+    async def _count_others(self) -> None:
         often = await count_often_deferred(self.connection, count_max=OFTEN_DEFERRED_COUNT_MAX)
         self.metrics.often_deferred.set(often)
         holds = await count_holds(self.connection)
         for series in HOLD_SERIES:
             self.metrics.holds.labels(*series).set(holds.get(series, 0))
         self.metrics.lanes_unowned.set(await count_unowned_lanes(self.connection))
+        self.metrics.notification_queue_usage.set(await notification_queue_usage(self.connection))
 
     def _oldest_unsettled_seconds(self) -> float:
         """Grows between two looks, and while the database is away: what is emitted then is as old as that at most."""

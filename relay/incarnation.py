@@ -152,7 +152,7 @@ class Incarnation:
             await intake.start(relay.reader.run)
             await intake.start(relay.spill.run)
             await intake.start(relay.gauges.run)
-            await intake.start(self.guard.run, relay.gauges.connection)
+            await intake.start(self.guard.run, relay.timers.connection)
             await intake.start(Pruner(settings).run)
             await services.start(relay.keeper.run)
             log.info("relay.started", relay_id=lease.relay_id, lanes=len(self.lanes), name=self.name)
@@ -217,6 +217,7 @@ class _Relay:
             offer=relay.offer,
             park=relay.settler.settle,
             resume=relay.resume,
+            is_listening=lambda: relay.doorbell.listening,
         )
         relay.drainer = Drainer(relay, settings.shutdown_seconds)
         relay.doorbell = Doorbell(

@@ -49,7 +49,7 @@ class Keeper:
         begin: Has the services work on lanes that were taken.
         busy_lanes: Tells of which lanes an event is in flight.
         is_listening: Tells whether notifications are heard.
-        lease_seconds: A look is made three times in it at least.
+        lease_seconds: A look is made once in it at least.
         metrics: Lanes owned.
     """
 
@@ -128,5 +128,5 @@ class Keeper:
         return sorted(self.lanes, key=lambda lane: (lane in busy, -lane))
 
     def _seconds_to_next_look(self, seconds_to_next_end: float | None) -> float:
-        seconds = self.lease_seconds / 3 if self.is_listening() else min(_UNLISTENED_SECONDS, self.lease_seconds / 3)
+        seconds = self.lease_seconds if self.is_listening() else min(_UNLISTENED_SECONDS, self.lease_seconds / 3)
         return seconds if seconds_to_next_end is None else min(seconds, max(_AGAIN_SECONDS, seconds_to_next_end))

@@ -27,8 +27,12 @@ _DUE_MAX = 2000
 _DUE_OF_A_KEY_MAX = 20
 """One of a key runs at a time: more of it in hand would only keep those of other keys out."""
 
-_LOOK_SECONDS_MAX = 10.0
-"""Waiting rows change by others' hands too, and a notification may be missed: so often a look is at all that is due."""
+_LOOK_SECONDS_MAX = 30.0
+"""Waiting rows and holds change by others' hands too. Whoever changes them notifies; a notification may be missed all
+the same: so often a look is at all that is due."""
+
+_UNLISTENED_LOOK_SECONDS_MAX = 10.0
+"""The same where notifications are not heard."""
 
 _OVERLAP_SECONDS = 5.0
 """What a look has seen due the next one passes over, but for rows that were about to commit: the settler's writes take
@@ -43,11 +47,12 @@ class Timers:
     """Wakes what waits when its time has come.
 
     Attributes:
-        connection: Used by nothing else.
+        connection: In autocommit; the guard looks on it too.
         holds: Taken over from the database with every look.
         offer: Takes a delivery.
         park: Takes a due event that must wait behind another one of its sequence.
         resume: Takes a paused delivery.
+        is_listening: Tells whether notifications are heard.
         lanes: Whose waiting events are ours; `take` adds some, `give_up` takes some away.
     """
 
@@ -56,6 +61,7 @@ class Timers:
     offer: Callable[[Delivery], None]
     park: Callable[[Delivery, Park], None]
     resume: Callable[[Delivery], None]
+    is_listening: Callable[[], bool]
     lanes: set[Lane] = field(default_factory=set)
     _given_up: set[Lane] = field(default_factory=set)
     _paused: list[tuple[float, int, Delivery]] = field(default_factory=list)
@@ -143,13 +149,14 @@ class Timers:
 
     async def _look(self) -> None:
         now = time.monotonic()
-        self._look_at = now + _LOOK_SECONDS_MAX
+        seconds_max = _LOOK_SECONDS_MAX if self.is_listening() else _UNLISTENED_LOOK_SECONDS_MAX
+        self._look_at = now + seconds_max
         self._given_up.clear()
         look = self.holds.begin_look()
         held = await load_holds(self.connection)
         self.holds.looked(look, [(hold.key, time.monotonic() + hold.seconds) for hold in held])
         if now >= self._look_everywhere_at:
-            self._seen_at, self._look_everywhere_at = -math.inf, now + _LOOK_SECONDS_MAX
+            self._seen_at, self._look_everywhere_at = -math.inf, now + seconds_max
         await self._refill()
         room = _DUE_MAX - len(self._in_hand)
         if room <= 0:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, LiteralString
 
 from psycopg import Connection
 from psycopg.rows import TupleRow
@@ -14,6 +14,9 @@ from relay.bench.progress import Tell
 from relay.bench.readings import READ_STATEMENTS, Cost, changes, read
 from relay.bench.relay_process import EVENT_TYPE, Order, running
 from schema.server import connect
+
+VACUUM: LiteralString = "vacuum (analyze)"
+"""What autovacuum would come for amid the measurement, to tables that are all new: its transactions count, too."""
 
 SETTLING_SECONDS: Final = 3.0
 """A relay that has just begun, or has just had an event, looks more often for a while."""
@@ -25,7 +28,8 @@ class Idle:
 
     Attributes:
         cost: Of the two events that frame the measurement, and all between them.
-        transactions_per_second: While nothing was emitted; our first look is among them.
+        transactions_per_second: In the scratch database while nothing was emitted; our first look is among them, and
+            what autovacuum does, which comes by once a minute as a rule.
         core_share: The CPU of its process as a share of one core, from the first event to the second.
     """
 
@@ -36,6 +40,8 @@ class Idle:
 
 def idle(dsn: str, seconds: float, tell: Tell) -> Idle:
     """Run a relay between two events, so many seconds apart, and count what it does meanwhile."""
+    with connect(dsn) as connection:
+        connection.execute(VACUUM)
     before = read(dsn)
     with running(Order(dsn, 2)) as relay:
         relay.await_ready()

@@ -30,6 +30,7 @@ from relay.bench.relay_process import EVENT_TYPE, Mark, Order
 from relay.settings import RelaySettings
 
 TELL_SECONDS: Final = 0.1
+TELL_AT_REST_SECONDS: Final = 5.0
 POLL_SECONDS: Final = 0.002
 STDIN: Final = 0
 
@@ -111,10 +112,14 @@ class Meter:
         while self._value("outbox_lanes_owned") < LANE_COUNT or not self._value("outbox_listener_connected"):  # noqa: ASYNC110 (metrics wake nobody)
             await anyio.sleep(POLL_SECONDS)
         tell(what="ready")
+        told = -1
         while not self._all_handled.is_set():
-            with anyio.move_on_after(TELL_SECONDS):
+            # At rest a report costs more than all else that a relay does.
+            rests = self.handled_count == told
+            with anyio.move_on_after(TELL_AT_REST_SECONDS if rests else TELL_SECONDS):
                 await self._all_handled.wait()
-            tell(what="progress", count=self.handled_count)
+            told = self.handled_count
+            tell(what="progress", count=told)
         while self._settled_count() < self.handled_count:  # noqa: ASYNC110 (metrics wake nobody)
             await anyio.sleep(POLL_SECONDS)
         await self.end()
