@@ -6,10 +6,11 @@
 -- Raises:    nothing. PREPARE TRANSACTION refuses a transaction that rang: set local outbox.ring = 'off' before
 --            emitting there, and the relay's poll delivers.
 --
--- A session remembers for a tenth of a second which lanes are muted: a look at two tables for each event costs a writer a
--- fifth of its transaction. Remembered are one bit a lane and the instant, from before the look, until when they count; a
--- relay that unmutes its bell, or takes a lane, waits that long before it takes its horizon (relay/doorbell.py). A
--- transaction has its xid before it looks or remembers, so each that found the bell muted is below that horizon.
+-- A session remembers for a tenth of a second which lanes are muted, to spare each event a look at two tables (`outbox
+-- bench emit` measures what the bell costs). Remembered are one bit a lane and the instant, from before the look, until
+-- when they count; a relay that unmutes its bell, or takes a lane, waits that long before it takes its horizon
+-- (relay/doorbell.py). A transaction has its xid before it looks or remembers, so each that found the bell muted is
+-- below that horizon.
 --
 -- An older snapshot may show a bell that has been muted since, or unmuted: outside READ COMMITTED it always rings.
 --

@@ -9,10 +9,10 @@
 -- its horizon, and so for every transaction that may have found the bell muted.
 --
 -- The rules of the log stand here, not in check constraints: emit() is its only writer, and PostgreSQL reads each check
--- constraint of a table anew for every statement that inserts into it, which took a sixth of emit's time.
+-- constraint of a table anew for every statement that inserts into it.
 --
 -- Names and operators are qualified because the function runs with the rights of the log's owner and the search_path of
--- whoever calls it; setting one for its duration costs a tenth of emit's time.
+-- whoever calls it; setting one for its duration takes time at every call.
 create or replace function outbox.emit(
   type text,
   payload jsonb default '{}',
