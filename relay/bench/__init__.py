@@ -5,6 +5,7 @@ latency.py           from just before a commit to the handler, at a steady rate
 emit.py              what emitting costs the writers, with the doorbell and with other ways to wake a reader
 horizon.py           a drain while a transaction that was forgotten holds the horizon
 idle.py              what a relay costs that has nothing to do
+recovery.py          a drain with deaths: of its relays, of its server
 pipeline.py          image stories to the sandbox, beside a bare script that makes the same calls
 
 relay_process.py     starts a relay in a process of its own, so that its CPU is its own

@@ -40,14 +40,14 @@ class Drained:
     memory_bytes: int
 
 
-def drain(dsn: str, count: int, tell: Tell, *, is_analyzed: bool = False) -> Drained:
+def drain(dsn: str, count: int, tell: Tell, *, is_analyzed: bool = False, in_bulk: bool = False) -> Drained:
     """Emit a backlog, start a relay, and measure until the last event has a receipt.
 
     The handler does nothing and 200 of it run at once: this is the ceiling of the relay itself, of one process on one
     core. A handler that calls an API is slower by orders of magnitude. The planner knows nothing of the tables unless
     they are analyzed in between: they are new, and have just grown.
     """
-    fill(dsn, count, tell)
+    fill(dsn, count, tell, in_bulk=in_bulk)
     if is_analyzed:
         with connect(dsn) as connection:
             connection.execute(ANALYZE)
@@ -59,11 +59,12 @@ def drain(dsn: str, count: int, tell: Tell, *, is_analyzed: bool = False) -> Dra
     return Drained(cost, work.start_seconds, work.memory_bytes)
 
 
-def fill(dsn: str, count: int, tell: Tell) -> None:
-    """Emit so many events of 350 bytes of payload, of a thousand accounts, some thousands in a transaction."""
+def fill(dsn: str, count: int, tell: Tell, *, in_bulk: bool = False) -> None:
+    """Emit so many events of 350 bytes of payload, of a thousand accounts, thousands or all in a transaction."""
+    batch = count if in_bulk else BATCH
     with connect(dsn) as connection:
-        for first in range(1, count + 1, BATCH):
-            last = min(count, first + BATCH - 1)
+        for first in range(1, count + 1, batch):
+            last = min(count, first + batch - 1)
             connection.execute(
                 EMIT, {"type": EVENT_TYPE, "accounts": ACCOUNTS, "first": first, "last": last, "filler": _FILLER}
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import struct
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,9 @@ from relay.logs import redact
 EVENT_TYPE: Final = "bench"
 CONCURRENCY: Final = 200
 
+CALL: Final = struct.Struct("<qd")
+"""A call of the handler: the event, and when, in seconds of the epoch."""
+
 STALL_SECONDS: Final = 60.0
 """A relay that tells nothing new for so long has failed."""
 
@@ -40,6 +44,8 @@ class Order:
         count: It tells what it cost when so many events have a receipt; None: when it is stopped.
         notes_dispatches: Whether it notes when each event was dispatched.
         concurrency: Its handlers.
+        lease_seconds: Its lease; None is the default.
+        calls: A file to which each call of the handler is appended as it begins: what a killed relay did is there too.
         event_type: Whose handler runs: `bench` does nothing, any other is found among those that are installed.
     """
 
@@ -48,6 +54,8 @@ class Order:
     notes_dispatches: bool = False
     concurrency: int = CONCURRENCY
     event_type: str = EVENT_TYPE
+    lease_seconds: float | None = None
+    calls: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +183,16 @@ class RelayProcess:
             if report["what"] == "ended":
                 self._process.wait()
                 return dict(report["dispatches"])
+
+    def kill(self) -> None:
+        """Kill it, without a chance to tidy up."""
+        self._process.kill()
+        self._process.wait()
+
+    @property
+    def lives(self) -> bool:
+        """Whether its process runs."""
+        return self._process.poll() is None
 
     @property
     def work(self) -> Work:

@@ -26,7 +26,7 @@ from outbox.ledger import Ledger
 from outbox.outcome import Outcome, Published
 from relay import app, logs
 from relay.bench.readings import READ_WAL
-from relay.bench.relay_process import EVENT_TYPE, Mark, Order
+from relay.bench.relay_process import CALL, EVENT_TYPE, Mark, Order
 from relay.settings import RelaySettings
 
 TELL_SECONDS: Final = 0.1
@@ -48,7 +48,10 @@ def main() -> None:
 async def run(order: Order) -> None:
     """Run a relay until stdin is closed."""
     # Settings come from the order alone: whoever starts this leaves ours out of its environment.
-    settings = RelaySettings.model_validate({"dsn": order.dsn, "metrics_port": 0, "concurrency": order.concurrency})
+    given: dict[str, object] = {"dsn": order.dsn, "metrics_port": 0, "concurrency": order.concurrency}
+    if order.lease_seconds is not None:
+        given["lease_seconds"] = order.lease_seconds
+    settings = RelaySettings.model_validate(given)
     stop = anyio.Event()
     meter = Meter(order)
     async with app.serve(settings, stop, factories={order.event_type: meter.open}):
@@ -77,6 +80,11 @@ class Meter:
     _opened: anyio.Event | None = None
     _started_at: float = field(default_factory=time.monotonic)
     _all_handled: anyio.Event = field(default_factory=anyio.Event)
+    _calls: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.order.calls is not None:
+            self._calls = os.open(self.order.calls, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
     @asynccontextmanager
     async def open(self, runtime: Runtime) -> AsyncIterator[Handler]:
@@ -96,6 +104,8 @@ class Meter:
         self._count()
         if self.order.notes_dispatches:
             self.dispatches.append((event.id, now))
+        if self._calls is not None:
+            os.write(self._calls, CALL.pack(event.id, time.time()))
         return _PUBLISHED
 
     async def observe(self, handler: Handler, event: Event, ledger: Ledger) -> Outcome:

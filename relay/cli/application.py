@@ -90,6 +90,7 @@ def build() -> Any:
     group.command("idle")(benchmarks.idle)
     group.command("horizon")(benchmarks.horizon)
     group.command("pipeline")(benchmarks.pipeline)
+    group.command("recovery")(benchmarks.recovery)
     app.add_typer(group)
     completion_init()
     return typer.main.get_command(app)

@@ -33,6 +33,7 @@ def drain(
     analyze: Annotated[
         bool, typer.Option("--analyze", help="Analyze the tables between filling and draining.")
     ] = False,
+    bulk: Annotated[bool, typer.Option("--bulk", help="Emit all events in one transaction.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Drain a backlog through a handler that does nothing: the relay's own ceiling.
@@ -44,7 +45,7 @@ def drain(
     from relay.bench import drain as bench  # noqa: PLC0415 (help needs none of it)
 
     with _measuring() as (server, dsn, tell):
-        drained = bench.drain(dsn, events, tell, is_analyzed=analyze)
+        drained = bench.drain(dsn, events, tell, is_analyzed=analyze, in_bulk=bulk)
     figures: Figures = {"start_seconds": drained.start_seconds, "relay_memory_bytes": drained.memory_bytes}
     _print("drain", server, drained.cost, figures, as_json=as_json)
 
@@ -180,6 +181,56 @@ def pipeline(
         "bare_calls_per_story": found.bare_calls,
     }
     _print("pipeline", server, found.cost, figures, as_json=as_json)
+
+
+def recovery(
+    events: Annotated[int, typer.Argument(min=100, max=EVENTS_MAX, help="How many events, on each side.")] = 30_000,
+    kills: Annotated[int, typer.Option(min=1, max=100, help="How often the relay is killed.")] = 5,
+    lease: Annotated[float, typer.Option(min=1, max=300, help="Seconds of a killed relay's lease.")] = 5,
+    as_json: JsonFlag = False,
+) -> None:
+    """Drain while relays are killed and started again; then while the server is killed and the relay left alone.
+
+    Always on an embedded PostgreSQL, for it is restarted. The lanes of a
+    killed relay are free when its lease has run out: most of the time is
+    spent waiting for that. What was in hand is handled again; nothing that
+    has a receipt is.
+    """
+    import tempfile  # noqa: PLC0415 (help needs none of it)
+    from pathlib import Path  # noqa: PLC0415
+
+    from relay.bench import recovery as bench  # noqa: PLC0415
+    from relay.bench.progress import open_progress  # noqa: PLC0415
+    from schema.embedded import EmbeddedPostgres  # noqa: PLC0415
+    from schema.migrate import migrate  # noqa: PLC0415
+
+    previous = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        with (
+            tempfile.TemporaryDirectory(prefix="outbox-bench-") as directory,
+            EmbeddedPostgres.start() as postgres,
+            open_progress() as tell,
+        ):
+            say(f"PostgreSQL {postgres.version}, embedded, in {postgres.directory}")
+            killed_dsn, restarted_dsn = postgres.create_database("killed"), postgres.create_database("restarted")
+            migrate(killed_dsn)
+            migrate(restarted_dsn)
+            killed = bench.kill_relays(
+                killed_dsn, events, Path(directory, "killed"), tell, kills=kills, lease_seconds=lease
+            )
+            restarted = bench.kill_server(postgres, restarted_dsn, events, Path(directory, "restarted"), tell)
+            version = postgres.version
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    found = {"relay killed": (asdict(killed), lease), "server killed": (asdict(restarted), None)}
+    if as_json:
+        for what, (figures, lease_seconds) in found.items():
+            said = {"benchmark": "recovery", "server_version": version, "death": what, **figures}
+            print_json({**said, "lease_seconds": lease_seconds})
+        return
+    columns = ("death", *asdict(killed), "lease_seconds")
+    rows = [[what, *map(_short, figures.values()), _short(seconds)] for what, (figures, seconds) in found.items()]
+    print_table([column.replace("_", " ") for column in columns], rows)
 
 
 @contextmanager

@@ -61,7 +61,7 @@ def test_a_drain_only_inserts_and_groups_its_writes(outbox: Outbox) -> None:
 
 def test_an_analyzed_drain_makes_as_many_statements(outbox: Outbox) -> None:
     """What the planner knows changes neither what is written nor how often it is asked; memory is told of."""
-    [plain, analyzed] = measure(outbox, "drain", 2000) + measure(outbox, "drain", 2000, "--analyze")
+    [plain, analyzed] = measure(outbox, "drain", 2000, "--bulk") + measure(outbox, "drain", 2000, "--analyze")
     assert analyzed["statements_per_event"] <= 0.06
     assert analyzed["tables"]["outbox.receipts"] == plain["tables"]["outbox.receipts"]
     assert 10_000_000 < plain["relay_memory_bytes"] < 400_000_000
@@ -108,6 +108,19 @@ def test_the_pipeline_makes_the_calls_that_a_bare_script_makes(outbox: Outbox) -
     assert found["tables"]["outbox.receipts"]["inserted"] == 60
     assert found["share_of_bare"] > 0
     assert found["bare_stories_per_second"] > 0
+
+
+def test_a_drain_outlives_its_relays_and_its_server(outbox: Outbox) -> None:
+    """Everything is handled, nothing again that has a receipt, and the relay whose server died goes on."""
+    answer = outbox("bench", "recovery", 2000, "--kills", 2, "--lease", 1.5, "--json")
+    assert answer.status == 0, answer.err
+    killed, restarted = answer.objects
+    assert [killed["deaths"], restarted["deaths"]] == [2, 1]
+    for found in (killed, restarted):
+        assert found["events"] == found["handled_count"] == 2000
+        assert found["handled_after_receipt_count"] == 0
+        assert found["handled_again_count"] < 2000 * found["deaths"]
+        assert found["relay_lives"]
 
 
 def test_emit_measures_each_variant(outbox: Outbox) -> None:
