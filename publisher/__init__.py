@@ -5,10 +5,13 @@
       |- texts.py              pure: captions that Instagram would refuse
       |- placements.py         pure: from a variant to its placement; the table of all of them
       |- tokens.py             the key ring for access tokens at rest
+      |- meter.py              how near accounts and app are to their call limits; shared through social.usage
+      |    |- usage.py         pure: what the usage headers say
       v
     saga.py                    the pipeline: prepare, look, intent, call, done; or reconcile
       |- preparation.py        what can be repeated: media that fit, parts that are made, sent and ready
       |    |- media.py         fetches the beginning of a medium; media_facts.py reads it, media_rules.py judges it
+      |- allowance.py          what an account may still publish in 24 hours, and when the next one may be
       |- trail.py              what the steps so far say
       |- reconcile.py          pure: from evidence to live, absent, undecided, person
       |- verify.py             pure: the same after a restore, for what the log has forgotten
@@ -24,9 +27,11 @@
     edges.py                   a list, read to its end
       v
     graph.py                   one HTTP call: an answer, an error, or no answer
+      |- breaker.py            pure: when a host that answers nobody is called again
       |- reactions.py          pure: from (code, subcode) to a decision; error_table.py holds the rows
 
-    accounts.py                what the command line does with accounts
+    refresher.py, gauges.py    beside the handler: tokens refreshed before they expire; accounts counted by state
+    accounts.py                what the command line does with accounts; inspection.py asks what a token is good for
     sandbox/                   a Graph API simulator; knows Meta's documents, not this client for them
 
 The rule above all others: `media_publish`, `photo_stories` and `video_stories` with `finish` can't be taken back and

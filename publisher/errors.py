@@ -75,6 +75,18 @@ class NotSent(NoAnswer):
     """The connection could not be made, or the call came too late to be made: nothing went through."""
 
 
+class CircuitOpen(NotSent):
+    """Its host answers nobody just now: the call was not made, and costs no attempt.
+
+    Attributes:
+        wait_seconds: When to try again.
+    """
+
+    def __init__(self, message: str, wait_seconds: float) -> None:
+        super().__init__(message)
+        self.wait_seconds = wait_seconds
+
+
 class MediaUnreachable(PublisherError):
     """A medium could not be read: nothing is known of it.
 

@@ -9,48 +9,92 @@ import hashlib
 import hmac
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from typing import Any
+from contextlib import asynccontextmanager, nullcontext
+from copy import copy
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import aiohttp
+import anyio
 import orjson
+import structlog
 from pydantic import SecretStr
 
 from outbox import trace
 from outbox.event import JsonObject
-from publisher.errors import GraphError, NoAnswer, NotSent
+from publisher.breaker import Breaker, Circuit
+from publisher.errors import CircuitOpen, GraphError, NoAnswer, NotSent
 from publisher.limits import regain_seconds
-from publisher.metrics import PublisherMetrics
+from publisher.metrics import Host, PublisherMetrics
 from publisher.placement import IRREVERSIBLE, READS, Endpoint
 from publisher.reactions import classify
 from publisher.settings import ProofForm, PublisherSettings
+from publisher.tokens import is_instagram_login
 
 ANSWER_BYTES_MAX = 4 * 1024 * 1024
 UPLOAD_HOST = "rupload.facebook.com"
 # The upload host gives its errors no code (Meta: IG resumable uploads); this is the Video API's "problem uploading".
 UPLOAD_PROBLEM = 6001
 
+log = structlog.get_logger()
+
+
+class UsageReader(Protocol):
+    """Takes in what answers say of the limits."""
+
+    def note(self, account: str, headers: Mapping[str, str]) -> None:
+        """Read the headers of an answer to an account's call."""
+
 
 class GraphClient:
-    """Calls Graph over one session. Every method raises GraphError, NoAnswer or NotSent, and nothing else."""
+    """Calls Graph over one session. Every method raises GraphError, NoAnswer or NotSent, and nothing else.
 
-    def __init__(self, session: aiohttp.ClientSession, settings: PublisherSettings, metrics: PublisherMetrics) -> None:
+    A host that answers nobody is left alone for a while: its calls raise CircuitOpen. An irreversible call is made
+    all the same, and never queues: its intent is durable, and it must follow that at once or not at all.
+    """
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        settings: PublisherSettings,
+        metrics: PublisherMetrics,
+        usage: UsageReader | None = None,
+    ) -> None:
         self._session = session
         self._settings = settings
         self._metrics = metrics
+        self._usage = usage
+        self.account: str | None = None
+        self._limiter = anyio.CapacityLimiter(settings.calls_max)
+        self._breakers = {host: Breaker(settings.circuit_failures, settings.circuit_seconds) for host in Host}
         self._base = f"{settings.graph_url}/{settings.graph_version}"
+        self._instagram_base = settings.instagram_base()
         self._timeouts = {endpoint: aiohttp.ClientTimeout(total=self._seconds(endpoint)) for endpoint in Endpoint}
+
+    def of(self, account: str) -> GraphClient:
+        """Return this client for the calls of one account: what their answers say of limits is the account's."""
+        client = copy(self)
+        client.account = account
+        return client
 
     async def get(self, endpoint: Endpoint, path: str, token: SecretStr, parameters: Mapping[str, str]) -> JsonObject:
         """Read an object or an edge."""
         query = {**parameters, **self._proof(token)}
-        return await self._call(endpoint, "GET", f"{self._base}/{path}", token, params=query)
+        return await self._call(endpoint, "GET", self._url(path, token), token, params=query)
+
+    async def refresh(self, token: SecretStr) -> JsonObject:
+        """Ask for 60 more days for a token of Instagram Login that is a day old (sheet 1.1).
+
+        Meta shows the token in the address here and nowhere says that the header is read.
+        """
+        query = {"grant_type": "ig_refresh_token", "access_token": token.get_secret_value()}
+        url = f"{self._instagram_base}/refresh_access_token"
+        return await self._call(Endpoint.REFRESH_TOKEN, "GET", url, token, params={**query, **self._proof(token)})
 
     async def post(self, endpoint: Endpoint, path: str, token: SecretStr, parameters: Mapping[str, str]) -> JsonObject:
         """Create or publish. aiohttp repeats no POST by itself, not on a stale connection either."""
         form = {**parameters, **self._proof(token)}
-        return await self._call(endpoint, "POST", f"{self._base}/{path}", token, data=form)
+        return await self._call(endpoint, "POST", self._url(path, token), token, data=form)
 
     async def upload(self, upload_url: str, token: SecretStr, media_url: str) -> JsonObject:
         """Tell the upload host where to fetch a video (Meta: Page Stories API, hosted files)."""
@@ -93,9 +137,45 @@ class GraphClient:
                 raise
 
     async def _answer(self, endpoint: Endpoint, method: str, url: str, token: SecretStr, **options: Any) -> JsonObject:
-        with self._metrics.request_seconds.labels(endpoint).time():
-            status, headers, body = await self._exchange(endpoint, method, url, **options)
-        return _answer(endpoint, status, headers, body, token)
+        is_irreversible = endpoint in IRREVERSIBLE
+        host = _host(endpoint, token)
+        async with nullcontext() if is_irreversible else self._limiter:
+            self._admit(host, is_irreversible=is_irreversible)
+            try:
+                with self._metrics.request_seconds.labels(endpoint).time():
+                    status, headers, body = await self._exchange(endpoint, method, url, **options)
+                if self._usage is not None and self.account is not None:
+                    self._usage.note(self.account, headers)
+                answer = _answer(endpoint, status, headers, body, token)
+            except GraphError as error:
+                self._heard(host, has_failed=error.status >= 500)
+                raise
+            except NoAnswer:
+                self._heard(host, has_failed=True)
+                raise
+        self._heard(host, has_failed=False)
+        return answer
+
+    def _admit(self, host: Host, *, is_irreversible: bool) -> None:
+        wait_seconds = self._breakers[host].admit(time.monotonic())
+        if wait_seconds > 0 and not is_irreversible:
+            raise CircuitOpen(f"expected {host} to answer, found that it answers nobody: not called", wait_seconds)
+
+    def _heard(self, host: Host, *, has_failed: bool) -> None:
+        """Tell the host's circuit what became of a call; people hear of it once when it opens, once when it closes."""
+        breaker = self._breakers[host]
+        if has_failed:
+            if breaker.failed(time.monotonic()):
+                log.warning("circuit.opened", host=host, next="one call at a time asks whether it is back")
+        elif breaker.answered():
+            log.info("circuit.closed", host=host)
+        self._metrics.circuit_open.labels(host).set(breaker.state is not Circuit.CLOSED)
+
+    def _url(self, path: str, token: SecretStr) -> str:
+        """Each login has a host of its own: a token works at no other (sheet 1.1)."""
+        if is_instagram_login(token):
+            return f"{self._instagram_base}/{self._settings.graph_version}/{path}"
+        return f"{self._base}/{path}"
 
     async def _exchange(
         self, endpoint: Endpoint, method: str, url: str, **options: Any
@@ -129,12 +209,14 @@ class GraphClient:
 
 
 @asynccontextmanager
-async def open_graph(settings: PublisherSettings, metrics: PublisherMetrics) -> AsyncIterator[GraphClient]:
+async def open_graph(
+    settings: PublisherSettings, metrics: PublisherMetrics, usage: UsageReader | None = None
+) -> AsyncIterator[GraphClient]:
     """Open a client for as long as the block lasts."""
     # No bound of its own on connections: a call that queued for one would spend its time-out unsent.
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as session:
-        yield GraphClient(session, settings, metrics)
+        yield GraphClient(session, settings, metrics, usage)
 
 
 def appsecret_proof(form: ProofForm, secret: SecretStr, token: SecretStr, unix_seconds: int) -> dict[str, str]:
@@ -151,6 +233,12 @@ def appsecret_proof(form: ProofForm, secret: SecretStr, token: SecretStr, unix_s
         case ProofForm.TIMED:
             proof = _digest(secret, f"{message}|{unix_seconds}")
             return {"appsecret_proof": proof, "appsecret_time": str(unix_seconds)}
+
+
+def _host(endpoint: Endpoint, token: SecretStr) -> Host:
+    if endpoint is Endpoint.VIDEO_UPLOAD:
+        return Host.UPLOAD
+    return Host.INSTAGRAM if is_instagram_login(token) else Host.FACEBOOK
 
 
 def required_id(endpoint: Endpoint, answer: JsonObject, name: str) -> str:

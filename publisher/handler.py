@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 
+import anyio
 import structlog
 from pydantic import ValidationError
 
@@ -21,12 +22,16 @@ from outbox.event import Event, JsonObject
 from outbox.handler import Handler, Runtime
 from outbox.ledger import Ledger, Step
 from outbox.outcome import Dead, Defer, Hold, Outcome, Published, Reason, Retry, Unknown
+from publisher.allowance import Allowance, Allowances
 from publisher.errors import GraphError, NoAnswer, SettingsUnsuitable, TokenUnreadable
+from publisher.gauges import Gauges
 from publisher.graph import GraphClient, open_graph
 from publisher.media import MediaClient, open_media
+from publisher.meter import Meter
 from publisher.metrics import PublisherMetrics
 from publisher.placement import HandleState, HandleStatus, MediaType, Medium, Placement, PostType, Sight, text_digest
 from publisher.placements import PLACEMENTS, place
+from publisher.refresher import Refresher
 from publisher.saga import Saga
 from publisher.settings import PublisherSettings
 from publisher.texts import text_problem
@@ -66,21 +71,50 @@ async def open_handler(runtime: Runtime) -> AsyncIterator[Handler]:
 
 
 @asynccontextmanager
-async def open_handler_with(runtime: Runtime, settings: PublisherSettings) -> AsyncIterator[VariantHandler]:
-    """Open the handler with given settings. Raises SettingsUnsuitable."""
+async def open_handler_with(
+    runtime: Runtime, settings: PublisherSettings, *, with_services: bool = True
+) -> AsyncIterator[VariantHandler]:
+    """Open the handler with given settings.
+
+    Args:
+        runtime: What the relay lends.
+        settings: The publisher's.
+        with_services: Share what is known of limits, refresh tokens and keep gauges while it is open.
+
+    Raises:
+        SettingsUnsuitable: A lease would not outlive a call, or the keys for tokens are missing or wrong.
+    """
     call_seconds = settings.intent_seconds + settings.publish_seconds
     if call_seconds >= runtime.lease_seconds:
         raise SettingsUnsuitable(
             f"expected a lease that outlives PUBLISHER_INTENT_SECONDS + PUBLISHER_PUBLISH_SECONDS, {call_seconds:g} s, "
             f"found {runtime.lease_seconds:g} s: raise OUTBOX_LEASE_SECONDS, or lower those"
         )
-    keys = open_key_ring(settings)
-    metrics = PublisherMetrics(runtime.registry)
+    connections, keys, metrics = runtime.connections, open_key_ring(settings), PublisherMetrics(runtime.registry)
+    meter = Meter(connections, settings.slow_seconds)
     try:
-        async with open_graph(settings, metrics) as graph, open_media(settings) as media:
-            yield VariantHandler(runtime.connections, graph, media, keys, settings, metrics)
+        async with open_graph(settings, metrics, meter) as graph, open_media(settings) as media:
+            services = (meter, Refresher(connections, graph, keys, metrics), Gauges(connections, metrics))
+            async with _beside(*services if with_services else ()):
+                yield VariantHandler(connections, graph, media, keys, settings, metrics, meter, Allowances(connections))
     finally:
         metrics.unregister(runtime.registry)
+
+
+@asynccontextmanager
+async def _beside(*services: Meter | Refresher | Gauges) -> AsyncIterator[None]:
+    """Run services for as long as the block lasts; what the block raises is raised as it is, not in a group."""
+    raised: Exception | None = None
+    async with anyio.create_task_group() as group:
+        for service in services:
+            await group.start(service.run)
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 (raised again below)
+            raised = error
+        group.cancel_scope.cancel()
+    if raised is not None:
+        raise raised
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +127,15 @@ class VariantHandler:
     keys: KeyRing
     settings: PublisherSettings
     metrics: PublisherMetrics
+    meter: Meter
+    allowances: Allowances
 
     async def __call__(self, event: Event, ledger: Ledger) -> Outcome:
         """Take the event's post as far as it goes now."""
+        if event.key is not None and ledger.open_intent() is None and ledger.answer(PUBLISH) is None:
+            pause = self.meter.admit(event.key, event.id)
+            if pause is not None:
+                return pause
         outcome = await self._deliver(event, ledger)
         return _with_intent_open(outcome, self.settings) if ledger.open_intent() is not None else outcome
 
@@ -173,12 +213,23 @@ class VariantHandler:
                 return _published(done)
             log.error("token.unreadable", event_id=event.id, key=account.key)
             return Hold(KEYS_HOLD_SECONDS, "token", f"{account.key}: {error}")
-        placement = place(variant, account, self.graph, token)
+        graph = self.graph.of(account.key)
+        placement = place(variant, account, graph, token)
         intended = _intended(ledger, variant)
-        looked_for = placement if intended is variant else place(intended, account, self.graph, token)
-        return await self._saga(event, ledger, lookup, placement, looked_for).run()
+        looked_for = placement if intended is variant else place(intended, account, graph, token)
+        allowance = Allowance(self.allowances, account, event.id, graph, token)
+        return await self._saga(event, ledger, lookup, placement, looked_for, allowance=allowance).run()
 
-    def _saga(self, event: Event, ledger: Ledger, lookup: Lookup, placement: Placement, intended: Placement) -> Saga:
+    def _saga(
+        self,
+        event: Event,
+        ledger: Ledger,
+        lookup: Lookup,
+        placement: Placement,
+        intended: Placement,
+        *,
+        allowance: Allowance,
+    ) -> Saga:
         return Saga(
             placement=placement,
             intended=intended,
@@ -187,6 +238,7 @@ class VariantHandler:
             now=lookup.now,
             known_elsewhere=partial(known_elsewhere, self.connections, event.id),
             media=self.media,
+            allowance=allowance,
             settings=self.settings,
             metrics=self.metrics,
         )

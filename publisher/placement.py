@@ -49,6 +49,10 @@ class Endpoint(StrEnum):
     PAGE_FEED = "page_feed"
     PAGE_REELS = "page_reels"
     POST = "post"
+    PUBLISHING_LIMIT = "publishing_limit"
+    ACCOUNT = "account"
+    DEBUG_TOKEN = "debug_token"  # noqa: S105 (the name of a call)
+    REFRESH_TOKEN = "refresh_token"  # noqa: S105 (the name of a call)
 
 
 IRREVERSIBLE = frozenset({Endpoint.MEDIA_PUBLISH, Endpoint.PHOTO_STORIES, Endpoint.VIDEO_FINISH, Endpoint.FEED_POST})
@@ -65,6 +69,10 @@ READS = frozenset(
         Endpoint.PAGE_FEED,
         Endpoint.PAGE_REELS,
         Endpoint.POST,
+        Endpoint.PUBLISHING_LIMIT,
+        Endpoint.ACCOUNT,
+        Endpoint.DEBUG_TOKEN,
+        Endpoint.REFRESH_TOKEN,
     }
 )
 

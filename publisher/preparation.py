@@ -21,6 +21,7 @@ import structlog
 from outbox.event import JsonObject
 from outbox.ledger import Ledger, Step
 from outbox.outcome import Dead, Defer, Outcome, Reason, Retry
+from publisher.allowance import Allowance
 from publisher.error_table import UNLISTED, Reaction
 from publisher.errors import GraphError, MediaUnreachable, MediaUnsuitable, NoAnswer, redacted
 from publisher.limits import Failure, growing
@@ -65,6 +66,7 @@ class Preparation:
         trail: What they say.
         now: The database's clock.
         media: Where media are read.
+        allowance: How many parts the account may still make.
         settings: How patient to be.
     """
 
@@ -73,6 +75,7 @@ class Preparation:
     trail: Trail
     now: Callable[[], datetime]
     media: MediaSource
+    allowance: Allowance
     settings: PublisherSettings
     _began_at: float = field(default_factory=time.monotonic)
     _found: list[JsonObject] | None = None
@@ -97,6 +100,8 @@ class Preparation:
                     return Defer(self.settings.image_poll_seconds[0], Reason.PROCESSING)
                 if part.rests_on_others and (waiting := await self._await_ready(parts, steps)) is not None:
                     return waiting
+                if (full := await self.allowance.admit_part()) is not None:
+                    return full
                 await self._check_media()
                 try:
                     step = await self._make(part, _prepared(steps))
@@ -156,7 +161,8 @@ class Preparation:
             self._found = None
         log.info("media.prepared", event_id=self.ledger.event.id, step=part.name, handle=made.handle)
         request = part.fingerprint(before)
-        return await self.ledger.done(part.name, {"handle": made.handle, "request": request, **made.more, **facts})
+        detail = {"account": self.ledger.event.key, "handle": made.handle, "request": request, **made.more, **facts}
+        return await self.ledger.done(part.name, detail)
 
     async def _send(self, part: Part, medium: Medium, step: Step) -> Outcome | None:
         """Send the bytes of a medium from where the server stands: it is asked, so nothing is sent twice."""

@@ -17,8 +17,9 @@ import structlog
 from outbox.event import JsonObject
 from outbox.ledger import Ledger, Step
 from outbox.outcome import Dead, Defer, Outcome, Published, Reason, Retry, Unknown
+from publisher.allowance import Allowance
 from publisher.error_table import NOT_SENT, Reaction
-from publisher.errors import GraphError, NoAnswer, NotSent, PublisherError
+from publisher.errors import CircuitOpen, GraphError, NoAnswer, NotSent, PublisherError
 from publisher.limits import Failure, growing, outcome_of, read_outcome_of
 from publisher.metrics import PublisherMetrics
 from publisher.placement import READS, Placement, PostType, Prepared, digest, text_digest
@@ -49,6 +50,7 @@ class Saga:
         now: The database's clock.
         known_elsewhere: Which remote ids are other events'.
         media: Where media are read.
+        allowance: What the account may still publish.
         settings: How patient to be.
         metrics: Where verdicts are counted.
     """
@@ -60,6 +62,7 @@ class Saga:
     now: Callable[[], datetime]
     known_elsewhere: KnownElsewhere
     media: MediaSource
+    allowance: Allowance
     settings: PublisherSettings
     metrics: PublisherMetrics
 
@@ -67,6 +70,9 @@ class Saga:
         """Go on from the steps that are there and return what became of the event."""
         try:
             return await self._advance()
+        except CircuitOpen as error:
+            # Nothing was sent, and it is nobody's fault: no attempt is used up.
+            return Defer(error.wait_seconds, Reason.RATE_LIMITED)
         except (GraphError, NoAnswer) as error:
             # What happens around an irreversible call is caught there: this was a read, or preparing.
             failure = Failure.of(error)
@@ -96,6 +102,8 @@ class Saga:
     async def _publish(self, prepared: Sequence[Prepared]) -> Outcome:
         """Write the intent, call, write what came of it."""
         placement = self.placement
+        if (full := await self.allowance.admit_publish(placement)) is not None:
+            return full
         handles = placement.handles(prepared)
         live_before = await placement.live_ids(self.now())
         asked_at = time.monotonic()
@@ -103,6 +111,7 @@ class Saga:
             PUBLISH,
             fingerprint=digest(placement.name, handles, placement.text),
             detail={
+                "account": self.ledger.event.key,
                 "placement": placement.name,
                 "handle": handles[0] if handles else None,
                 "handles": handles,
@@ -258,4 +267,4 @@ class Saga:
         return growing((first, max(first, longest)), asked_after)
 
     def _preparation(self) -> Preparation:
-        return Preparation(self.placement, self.ledger, self.trail, self.now, self.media, self.settings)
+        return Preparation(self.placement, self.ledger, self.trail, self.now, self.media, self.allowance, self.settings)

@@ -14,6 +14,9 @@ from outbox.settings import Settings
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
+INSTAGRAM_URL = "https://graph.instagram.com"
+
+
 class ProofForm(StrEnum):
     """How `appsecret_proof` is computed (Meta: Securing Graph API Requests)."""
 
@@ -30,7 +33,15 @@ class PublisherSettings(Settings):
     graph_url: str = Field(
         default="https://graph.facebook.com", pattern=r"^https?://[^/?#]+$", description="Scheme and host, no path."
     )
+    instagram_url: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^?#]+$",
+        description="Where tokens of Instagram Login go; https://graph.instagram.com, or graph_url where that is set.",
+    )
     graph_version: str = Field(default="v25.0", pattern=r"^v[0-9]+\.[0-9]+$", description="The Graph API version.")
+    app_id: str | None = Field(
+        default=None, pattern=r"^[0-9]+$", description="The app's id; with app_secret it lets tokens be inspected."
+    )
     app_secret: SecretStr | None = Field(default=None, description="Signs calls with appsecret_proof when set.")
     proof: ProofForm = Field(default=ProofForm.UNTIMED, description="The form of the proof; needs app_secret.")
 
@@ -45,6 +56,19 @@ class PublisherSettings(Settings):
 
     intent_seconds: Seconds = Field(
         default=1, description="How long writing an intent may take; when it takes longer the call is not made."
+    )
+
+    calls_max: int = Field(
+        default=64, ge=1, description="Calls to Graph in flight; irreversible ones don't wait, and come on top."
+    )
+    circuit_failures: int = Field(
+        default=10, ge=1, description="Failures in half a minute, without an answer between them, that open a circuit."
+    )
+    circuit_seconds: tuple[float, float] = Field(
+        default=(5, 60), description="First and longest pause of an open circuit before one call probes; doubling."
+    )
+    slow_seconds: tuple[float, float] = Field(
+        default=(2, 30), description="Pause between the turns of an account at 75 % of a limit, and just below 90 %."
     )
 
     token_keys: SecretStr | None = Field(
@@ -97,7 +121,16 @@ class PublisherSettings(Settings):
         default=3, ge=0, validation_alias="MAX_VARIANT_RETRIES", description="Waits for it before the event is dead."
     )
 
-    @field_validator("image_poll_seconds", "video_poll_seconds", "refused_wait_seconds")
+    def instagram_base(self) -> str:
+        """Return where tokens of Instagram Login go: a sandbox that is `graph_url` serves both hosts."""
+        if self.instagram_url is not None:
+            return self.instagram_url.rstrip("/")
+        is_meta = self.graph_url == type(self).model_fields["graph_url"].default
+        return INSTAGRAM_URL if is_meta else self.graph_url
+
+    @field_validator(
+        "image_poll_seconds", "video_poll_seconds", "refused_wait_seconds", "circuit_seconds", "slow_seconds"
+    )
     @classmethod
     def _grows(cls, value: tuple[float, float]) -> tuple[float, float]:
         first, longest = value

@@ -8,11 +8,18 @@ from pydantic import SecretStr
 from publisher.errors import SettingsUnsuitable, TokenUnreadable
 from publisher.settings import PublisherSettings
 
+INSTAGRAM_LOGIN_PREFIXES = ("IGAA", "IGQ")
+
+
+def is_instagram_login(token: SecretStr) -> bool:
+    """Tell whether a token is one of Instagram Login: for graph.instagram.com, 60 days, refreshable (sheet 3)."""
+    return token.get_secret_value().startswith(INSTAGRAM_LOGIN_PREFIXES)
+
 
 class KeyRing:
     """Encrypts with its first key and decrypts with any: a new key is put in front, the old one kept a while."""
 
-    __slots__ = ("_fernet",)
+    __slots__ = ("_fernet", "_first")
 
     def __init__(self, keys: str) -> None:
         """Take one or more Fernet keys, separated by commas or white space.
@@ -34,6 +41,7 @@ class KeyRing:
                     f"expected token key {position} of {len(separate)} to be 32 bytes in url-safe base64, found another"
                 ) from None
         self._fernet = MultiFernet(fernets)
+        self._first = fernets[0]
 
     def encrypt(self, token: SecretStr) -> bytes:
         """Return the ciphertext of a token."""
@@ -52,6 +60,18 @@ class KeyRing:
                 "expected a token that one of the configured keys encrypted, found one that none of them opens; "
                 "add the key that it was stored with to PUBLISHER_TOKEN_KEYS, or store the token again"
             ) from None
+
+    def renew(self, ciphertext: bytes) -> bytes | None:
+        """Return the ciphertext with the first key, None where it is with that already.
+
+        Raises:
+            TokenUnreadable: No key of the ring encrypted it.
+        """
+        try:
+            self._first.decrypt(ciphertext)
+        except InvalidToken:
+            return self.encrypt(self.decrypt(ciphertext))
+        return None
 
 
 def open_key_ring(settings: PublisherSettings) -> KeyRing:

@@ -85,6 +85,30 @@ left join lateral (
 """
 
 
+ACCOUNTS: LiteralString = """
+select s.key, s.token_state, s.token_refresh_at is not null as is_refreshed, s.quota_state, s.percent,
+  s.quota_usage, s.quota_total, extract(epoch from s.token_expires_at - clock_timestamp())::float8 as expires_seconds
+from social.account_states as s
+where s.token_state in ('expiring', 'expired') or s.quota_state <> 'ok'
+order by s.token_expires_at nulls last, s.key
+limit 1000
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class AccountNearLimits:
+    """An account whose token ends soon, or that is near a limit of Meta's."""
+
+    key: str
+    token_state: str
+    is_refreshed: bool
+    quota_state: str
+    percent: int | None
+    quota_usage: int | None
+    quota_total: int | None
+    expires_seconds: float | None
+
+
 @dataclass(frozen=True, slots=True)
 class Delays:
     """Of the events of the last day that were published at once: how long each part of the road took, in seconds."""
@@ -207,6 +231,43 @@ def judge_holds(holds: Sequence[HoldInForce]) -> list[Finding]:
     return findings
 
 
+async def look_at_accounts(patient: Patient) -> list[Finding]:
+    """Which tokens end soon, and what is left of Meta's limits."""
+    async with patient.connection.cursor(row_factory=class_row(AccountNearLimits)) as cursor:
+        return judge_accounts(await (await cursor.execute(ACCOUNTS)).fetchall())
+
+
+def judge_accounts(accounts: Sequence[AccountNearLimits]) -> list[Finding]:
+    """Judge what is not well: of tokens, and of what is left of Meta's limits."""
+    return [_judge_tokens(accounts), _judge_headroom([each for each in accounts if each.quota_state != "ok"])]
+
+
+def _judge_tokens(accounts: Sequence[AccountNearLimits]) -> Finding:
+    """An expired token publishes nothing; one that is about to is a warning."""
+    expired = [each for each in accounts if each.token_state == "expired"]  # noqa: S105 (a state)
+    ending = [each for each in accounts if each.token_state == "expiring"]  # noqa: S105 (a state)
+    advice = "outbox accounts add, with a new one"
+    if expired:
+        return fail("token expiry", f"{len(expired)} tokens have expired, that of {expired[0].key} first", advice)
+    if not ending:
+        return ok("token expiry", "no token is known to expire within 7 days")
+    first = ending[0]
+    found = f"{len(ending)} tokens expire within 7 days, that of {first.key} in {duration(first.expires_seconds or 0)}"
+    if first.is_refreshed:
+        advice = f"the relays' logs say why they could not refresh it (token.unrefreshed); else {advice}"
+    return warn("token expiry", found, advice)
+
+
+def _judge_headroom(near: Sequence[AccountNearLimits]) -> Finding:
+    """A limit that is nearly used up delays, and loses nothing."""
+    if not near:
+        return ok("headroom", "every account is below 75 % of its limits, as far as Meta has said")
+    first = near[0]
+    of_quota = "" if first.quota_usage is None else f", {first.quota_usage} of {first.quota_total} publishes"
+    found = f"{len(near)} accounts are slow or held, {first.key} first: {first.percent or 0} % of its calls{of_quota}"
+    return warn("headroom", found, "outbox accounts show KEY; what is put off goes on by itself")
+
+
 async def look_at_delays(patient: Patient) -> list[Finding]:
     """How long variant insert, event, read and publish lie apart."""
     async with patient.connection.cursor(row_factory=class_row(Delays)) as cursor:
@@ -242,5 +303,6 @@ LOOKS: Sequence[tuple[str, Look]] = (
     ("deadlines", look_at_deadlines),
     ("unknown", look_at_unknown),
     ("holds", look_at_holds),
+    ("accounts", look_at_accounts),
     ("delays", look_at_delays),
 )

@@ -17,7 +17,7 @@ pruning.py           prune
 auditing.py          operations: who changed what, and why
 consent.py           --reason, --dry-run, and a question before many events are touched
 recovering.py        recover
-accounts.py          accounts add, list, generate-key
+accounts.py          accounts add, list, show, rotate-keys, generate-key
 completing.py        completion
 benchmarks.py        bench drain, latency, emit, idle, horizon
 arguments.py         from texts to instants, payloads and headers

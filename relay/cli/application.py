@@ -79,6 +79,8 @@ def build() -> Any:
     group = typer.Typer(name="accounts", help="The publishing accounts and their tokens.", no_args_is_help=True)
     group.command("add")(accounts.add)
     group.command("list")(accounts.list_all)
+    group.command("show")(accounts.show)
+    group.command("rotate-keys")(accounts.rotate_keys)
     group.command("generate-key")(accounts.generate_key)
     app.add_typer(group)
     group = typer.Typer(

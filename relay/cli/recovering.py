@@ -152,7 +152,7 @@ async def _verify_all(connection: AsyncConnection[TupleRow], dsn: str) -> list[F
     found: list[Found] = []
     async with (
         open_pool(dsn, application_name="outbox-recover", size_max=POOL_SIZE_MAX) as pool,
-        open_handler_with(Runtime(pool, CollectorRegistry()), PublisherSettings.load()) as handler,
+        open_handler_with(Runtime(pool, CollectorRegistry()), PublisherSettings.load(), with_services=False) as handler,
         open_recoverer(
             connection, name=f"recover:{socket.gethostname()}:{os.getpid()}", version=version("outbox-relay")
         ) as recoverer,

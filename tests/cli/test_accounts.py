@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,11 +14,11 @@ from pydantic import SecretStr
 
 from publisher.tokens import KeyRing, generate_key
 from relay.cli import BAD_USAGE
-from tests.cli.calling import Outbox
+from tests.cli.calling import Outbox, started
 from tests.operations.histories import Histories
 
 TOKEN = "EAAB" + "t0ken" * 10
-ADD = ["accounts", "add", "--platform", "instagram", "--id", "17841400000000000", "--name", "Brand"]
+ADD = ["accounts", "add", "--platform", "instagram", "--id", "17841400000000000", "--name", "Brand", "--no-check"]
 KEY = "instagram:17841400000000000"
 
 
@@ -46,7 +50,8 @@ def test_a_new_token_lets_held_events_go_on(outbox: Outbox, keys: KeyRing, histo
     histories.wait(histories.emit(key=KEY), "held")
     [added] = outbox(*ADD, "--json", stdin=TOKEN).objects
     assert added["released_count"] == 1
-    assert list(added) == ["key", "id", "platform", "remote_id", "name", "token_set_at", "created_at", "released_count"]
+    told = ["key", "id", "platform", "remote_id", "name", "token_set_at", "created_at", "released_count"]
+    assert list(added) == [*told, "token_expires_at", "is_checked"]
     assert histories.fetch("select key from outbox.holds") == []
 
 
@@ -58,6 +63,90 @@ def test_accounts_are_listed_without_their_tokens(outbox: Outbox, keys: KeyRing)
     [listed] = outbox("accounts", "list", "--json").objects
     assert (listed["key"], listed["name"], listed["remote_id"]) == (KEY, "Brand", "17841400000000000")
     assert "token_ciphertext" not in listed
+
+
+@pytest.fixture
+def sandbox(outbox: Outbox) -> Iterator[str]:
+    """A sandbox, to which the settings point; its URL."""
+    with started("sandbox", "--port", "0") as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        outbox.set(PUBLISHER_GRAPH_URL=url)
+        yield url
+
+
+def control(url: str, path: str, body: dict[str, object], method: str = "POST") -> dict[str, str]:
+    request = urllib.request.Request(f"{url}/_sandbox/{path}", json.dumps(body).encode(), method=method)  # noqa: S310
+    with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310 (our own port)
+        answer: dict[str, str] = json.load(response)
+    return answer
+
+
+def test_a_token_is_checked_before_it_is_stored(outbox: Outbox, keys: KeyRing, sandbox: str) -> None:
+    """A good one is added; another account's, or a dead one, is one sentence that shows nothing of it."""
+    first, second = (control(sandbox, "accounts", {"platform": "facebook", "name": "n"}) for _ in range(2))
+    arguments = ["accounts", "add", "--platform", "facebook", "--id", first["id"], "--name", "Brand"]
+    answer = outbox(*arguments, stdin=second["token"])
+    assert answer.status == 1
+    assert f"can publish for facebook:{first['id']}, found that " in answer.sentence()
+    assert second["token"] not in answer.err
+    assert outbox("accounts", "list").out == ""
+    assert outbox(*arguments, stdin=first["token"]).lines == [f"facebook:{first['id']}"]
+    control(sandbox, f"accounts/{first['id']}", {"token_state": "password_changed"}, "PATCH")
+    assert outbox(*arguments, stdin=first["token"]).status == 1
+
+
+def test_where_meta_cannot_be_asked_a_token_can_be_added_unseen(outbox: Outbox, keys: KeyRing) -> None:
+    """It says how."""
+    outbox.set(PUBLISHER_GRAPH_URL="http://127.0.0.1:9")
+    answer = outbox(*ADD[:-1], stdin=TOKEN)
+    assert answer.status == 1
+    assert "--no-check" in answer.sentence()
+    assert outbox(*ADD, stdin=TOKEN).status == 0
+
+
+def test_an_account_shows_how_it_stands(outbox: Outbox, keys: KeyRing, histories: Histories) -> None:
+    """Its token, its limits, what holds it; never the token."""
+    assert outbox(*ADD, stdin=TOKEN).status == 0
+    histories.connection.execute(
+        "insert into social.usage (subject, percent, read_at, quota_usage, quota_total, quota_read_at) "
+        "values (%s, 80, clock_timestamp(), 12, 50, clock_timestamp()), "
+        "('app', 7, clock_timestamp(), null, null, null)",
+        [KEY],
+    )
+    [state] = outbox("accounts", "show", KEY, "--json").objects
+    assert (state["key"], state["token_state"], state["quota_state"]) == (KEY, "ok", "slow")
+    assert (state["percent"], state["app_percent"], state["quota_usage"], state["quota_total"]) == (80, 7, 12, 50)
+    shown = outbox("accounts", "show", KEY).out
+    assert "80 %" in shown
+    assert "12 of 50 publishes in 24 h" in shown
+    answer = outbox("accounts", "show", "instagram:1")
+    assert answer.status == 1
+    assert "expected the key of an account, found instagram:1" in answer.sentence()
+
+
+def test_keys_are_rotated_once(outbox: Outbox, keys: KeyRing, histories: Histories) -> None:
+    """A try changes nothing, and a second time there is nothing left to do."""
+    assert outbox(*ADD, stdin=TOKEN).status == 0
+    old, new = os.environ["PUBLISHER_TOKEN_KEYS"], generate_key()
+    outbox.set(PUBLISHER_TOKEN_KEYS=f"{new},{old}")
+    assert outbox("accounts", "rotate-keys", "--dry-run").out.startswith("1 tokens would be encrypted anew")
+    assert outbox("accounts", "rotate-keys", "--reason", "yearly").out.startswith("1 tokens are encrypted anew")
+    [again] = outbox("accounts", "rotate-keys", "--json").objects
+    assert again == {"renewed": [], "unreadable": [], "kept_count": 1, "is_done": True}
+    [(ciphertext,)] = histories.fetch("select token_ciphertext from social.accounts")
+    assert KeyRing(new).decrypt(ciphertext) == SecretStr(TOKEN)
+    [operation] = [each for each in outbox("operations", "--json").objects if each["reason"] == "yearly"]
+    assert operation["detail"] == {"what": "token encrypted anew"}
+
+
+def test_a_token_that_no_key_opens_fails_the_rotation(outbox: Outbox, keys: KeyRing) -> None:
+    """With the account's key, and what to do."""
+    assert outbox(*ADD, stdin=TOKEN).status == 0
+    outbox.set(PUBLISHER_TOKEN_KEYS=generate_key())
+    answer = outbox("accounts", "rotate-keys")
+    assert answer.status == 1
+    assert f"found 1 that none opens, {KEY} first" in answer.err
 
 
 @pytest.mark.parametrize(

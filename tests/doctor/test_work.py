@@ -74,6 +74,50 @@ async def test_what_is_held_is_told(
     assert (await found(database, check)).level is level
 
 
+ACCOUNT = """
+insert into social.accounts (platform, remote_id, name, token_ciphertext, token_expires_at, token_refresh_at)
+values ('instagram', '17', 'n', '', clock_timestamp() + %s::interval, clock_timestamp())
+"""
+USAGE = """
+insert into social.usage (subject, percent, read_at, quota_usage, quota_total, quota_read_at)
+values ('instagram:17', %s, clock_timestamp(), %s, 50, clock_timestamp())
+"""
+
+
+@pytest.mark.parametrize(
+    ("expires_in", "level", "part"),
+    [
+        (None, Level.OK, "no token"),
+        ("8 days", Level.OK, "no token"),
+        ("5 days", Level.WARN, "that of instagram:17 in 5 d"),
+        ("-1 minute", Level.FAIL, "that of instagram:17 first"),
+    ],
+)
+async def test_a_token_that_ends_soon_is_told(
+    database: str, histories: Histories, *, expires_in: str | None, level: Level, part: str
+) -> None:
+    """A week ahead."""
+    histories.connection.execute(ACCOUNT, [expires_in])
+    finding = await found(database, "token expiry")
+    assert (finding.level, part in finding.found) == (level, True)
+
+
+@pytest.mark.parametrize(
+    ("percent", "quota_usage", "level"),
+    [(74, 37, Level.OK), (75, 0, Level.WARN), (0, 38, Level.WARN), (0, 50, Level.WARN)],
+)
+async def test_a_limit_that_is_nearly_used_up_is_told(
+    database: str, histories: Histories, *, percent: int, quota_usage: int, level: Level
+) -> None:
+    """Of calls, and of publishes."""
+    histories.connection.execute(ACCOUNT, [None])
+    histories.connection.execute(USAGE, [percent, quota_usage])
+    finding = await found(database, "headroom")
+    assert finding.level is level
+    if level is Level.WARN:
+        assert f"{percent} % of its calls, {quota_usage} of 50 publishes" in finding.found
+
+
 async def test_a_long_way_to_the_handler_is_told(database: str, histories: Histories) -> None:
     """From the variant to its event, to the handler, to the receipt; only of what went through at the first try."""
     histories.connection.execute(

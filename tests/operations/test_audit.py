@@ -96,7 +96,7 @@ async def test_an_account_and_its_new_token_are_told_without_the_token(
         "values ('instagram', '17', 'n', 'abc')"
     )
     await connection.execute("update social.accounts set name = 'other'")
-    await connection.execute("update social.accounts set token_ciphertext = 'def'")
+    await connection.execute("update social.accounts set token_ciphertext = 'def', token_set_at = clock_timestamp()")
     found = await find_operations(connection, key="instagram:17")
     assert [(each.operation, each.detail) for each in found] == [
         ("account", {"what": "token set"}),

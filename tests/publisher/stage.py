@@ -176,6 +176,7 @@ class Stage:
                     assert attempts < 20, play.outcomes
                 case Defer(delay_seconds=delay) | Unknown(delay_seconds=float(delay)):
                     deferrals += 1
+                    assert delay < PLAY_SECONDS_MAX, play.outcomes
                     await anyio.sleep(delay)
 
     async def decide(self, event: Event, resolution: Resolution) -> None:

@@ -1,0 +1,147 @@
+"""What an account may publish in 24 hours, and when the next one may be."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from outbox.outcome import Defer, Hold, Published, Reason
+from publisher.allowance import CONTAINERS_MAX, DAY, MARGIN_SECONDS, PAGE_REELS_MAX, STEP_SECONDS, place_seconds
+from tests.publisher.stage import Stage
+
+pytestmark = pytest.mark.anyio
+AGE_STEPS = "update outbox.steps set created_at = created_at - %s * interval '1 second'"
+WAIT = """
+insert into outbox.waiting (event_id, lane, key, reason, due_at, attempts, deferrals)
+select id, lane, key, 'rate_limited', clock_timestamp() + interval '1 hour', 0, 1 from outbox.events where id = %s
+"""
+FILL = """
+insert into outbox.steps (event_id, position, name, state, detail, relay_id, created_at)
+select 1000000 + n, 1, 'container', 'done', jsonb_build_object('account', %s::text, 'handle', n::text), 1,
+  clock_timestamp() - interval '10 hours'
+from generate_series(1, %s) as n
+"""
+FILL_REELS = """
+insert into outbox.steps (event_id, position, name, state, detail, relay_id, created_at)
+select 1000000 + n, p, 'publish', case p when 1 then 'intent' else 'done' end,
+  case p when 1 then jsonb_build_object('account', %s::text, 'placement', 'reel') else '{"remote_id": "1"}' end, 1,
+  clock_timestamp() - interval '10 hours'
+from generate_series(1, %s) as n, generate_series(1, 2) as p
+"""
+
+
+@pytest.mark.parametrize(
+    ("ages", "over", "rank", "seconds"),
+    [
+        ([DAY - 100, 50], 0, 0, 100 + MARGIN_SECONDS),
+        ([DAY - 100, 50], 0, 1, DAY - 50 + MARGIN_SECONDS),
+        ([DAY - 100, 50], 1, 0, DAY - 50 + MARGIN_SECONDS),
+        ([DAY - 100, 50], 1, 1, STEP_SECONDS),
+        ([], 0, 0, STEP_SECONDS),
+        ([DAY + 1], 0, 0, MARGIN_SECONDS),
+    ],
+)
+def test_a_place_becomes_free_a_day_after_it_was_taken(ages: list[float], over: int, rank: int, seconds: float) -> None:
+    """One for each event that waits; by the hour where it was not ours."""
+    assert place_seconds(ages, over, rank) == seconds
+
+
+@given(st.lists(st.floats(0, DAY), min_size=1, max_size=20), st.integers(0, 5))
+def test_those_behind_get_no_earlier_place(ages: list[float], over: int) -> None:
+    """Whatever was published when."""
+    ages.sort(reverse=True)
+    places = [place_seconds(ages, over, rank) for rank in range(len(ages) - over)]
+    assert places == sorted(places)
+
+
+async def test_what_exceeds_the_quota_is_put_off_until_places_become_free(stage: Stage) -> None:
+    """Without a call to publish, at no attempt, each behind the other."""
+    owner = await stage.owner("instagram")
+    await stage.graph.control("PATCH", f"accounts/{owner.id}", {"quota_total": 2})
+    for _ in range(2):
+        assert isinstance((await stage.play(await stage.approve("instagram image"))).end, Published)
+        await stage.execute(AGE_STEPS, 3600)
+    await stage.execute("update social.usage set quota_read_at = quota_read_at - interval '1 minute'")
+    waits = []
+    for _ in range(2):
+        event = await stage.approve("instagram image")
+        outcome = (
+            await stage.play(event, until=lambda it: isinstance(it, Defer) and it.reason is Reason.RATE_LIMITED)
+        ).end
+        assert isinstance(outcome, Defer)
+        assert outcome.reason is Reason.RATE_LIMITED
+        waits.append(outcome.delay_seconds)
+        await stage.execute(WAIT, event.id)
+        assert "publish intent" not in await stage.trail(event)
+    assert waits == [pytest.approx(DAY - 7200, abs=60), pytest.approx(DAY - 3600, abs=60)]
+    assert await stage.live_count() == 2
+    [(usage, total, state)] = await stage.rows(
+        "select quota_usage, quota_total, quota_state from social.account_states"
+    )
+    assert (usage, total, state) == (2, 2, "held")
+
+
+async def test_an_event_that_was_put_off_goes_on_when_its_place_is_free(stage: Stage) -> None:
+    """With the container that it has."""
+    owner = await stage.owner("instagram")
+    await stage.graph.control("PATCH", f"accounts/{owner.id}", {"quota_total": 1})
+    assert isinstance((await stage.play(await stage.approve("instagram image"))).end, Published)
+    event = await stage.approve("instagram image")
+    play = await stage.play(event, until=lambda it: isinstance(it, Defer) and it.reason is Reason.RATE_LIMITED)
+    assert isinstance(play.end, Defer)
+    await stage.graph.control("PATCH", f"accounts/{owner.id}", {"quota_total": 5})
+    await stage.execute("update social.usage set quota_read_at = quota_read_at - interval '1 hour'")
+    assert isinstance((await stage.play(event)).end, Published)
+    assert (await stage.trail(event)).count("container done") == 1
+
+
+async def test_far_from_the_quota_it_is_asked_once(stage: Stage) -> None:
+    """A look says how many may follow."""
+    for _ in range(5):
+        event = await stage.approve("instagram image")
+        assert isinstance((await stage.play(event)).end, Published)
+    assert (await stage.graph.control("GET", "counts"))["counts"]["publishing_limit"] == 1
+
+
+async def test_a_quota_that_can_not_be_asked_keeps_nothing_from_being_published(stage: Stage) -> None:
+    """Meta refuses definitely what is too much."""
+    await stage.graph.fault("publishing_limit", "error", times=None, code=100)
+    assert isinstance((await stage.play(await stage.approve("instagram image"))).end, Published)
+    await stage.graph.control("PATCH", f"accounts/{(await stage.owner('instagram')).id}", {"quota_total": 1})
+    end = (await stage.play(await stage.approve("instagram image"))).end
+    assert isinstance(end, Hold)
+    assert end.reason == "rate_limited"
+
+
+async def test_no_container_is_made_beyond_400_a_day(stage: Stage) -> None:
+    """Nothing is called; the place is free a day after the first one was made."""
+    owner = await stage.owner("instagram")
+    await stage.execute(FILL, f"instagram:{owner.id}", CONTAINERS_MAX)
+    outcome = await stage.dispatch(await stage.approve("instagram image"))
+    assert isinstance(outcome, Defer)
+    assert outcome.reason is Reason.RATE_LIMITED
+    assert outcome.delay_seconds == pytest.approx(DAY - 36_000, abs=60)
+    assert "create_container" not in (await stage.graph.control("GET", "counts"))["counts"]
+
+
+async def test_a_page_publishes_30_reels_a_day(stage: Stage) -> None:
+    """Its other posts go on (sheet 2.5)."""
+    owner = await stage.owner("facebook")
+    await stage.execute(FILL_REELS, f"facebook:{owner.id}", PAGE_REELS_MAX)
+    event = await stage.approve("facebook reel")
+    play = await stage.play(event, until=lambda it: isinstance(it, Defer) and it.reason is Reason.RATE_LIMITED)
+    assert isinstance(play.end, Defer), play.outcomes
+    assert play.end.delay_seconds == pytest.approx(DAY - 36_000, abs=60)
+    assert isinstance((await stage.play(await stage.approve("facebook image"))).end, Published)
+
+
+async def test_what_is_counted_is_found_by_index(stage: Stage) -> None:
+    """Not by reading all steps."""
+    await stage.execute(FILL, "instagram:2", 5000)
+    await stage.execute("analyze outbox.steps")
+    plan = await stage.rows(
+        "explain select from outbox.steps as s where s.detail ? 'account' and s.detail ->> 'account' = 'instagram:1' "
+        "and s.created_at > clock_timestamp() - interval '1 day'"
+    )
+    assert "steps_by_account" in "\n".join(row[0] for row in plan)

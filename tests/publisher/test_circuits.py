@@ -1,0 +1,114 @@
+"""A host that answers nobody: nothing is sent, no attempt is used up, and it goes on by itself."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import anyio
+import pytest
+from prometheus_client import CollectorRegistry
+from pydantic import SecretStr
+from structlog.testing import capture_logs
+
+from outbox.outcome import Defer, Published, Reason, Retry
+from publisher.errors import CircuitOpen, GraphError
+from publisher.graph import open_graph
+from publisher.metrics import PublisherMetrics
+from publisher.placement import Endpoint
+from tests.publisher.stage import Stage, open_stage, quick
+
+pytestmark = pytest.mark.anyio
+OPEN = "outbox_graph_circuit_open"
+FAILURES = 3
+
+
+@pytest.fixture
+async def stage(database: str) -> AsyncIterator[Stage]:
+    """The handler, quick to open a circuit and to probe."""
+    settings = quick(circuit_failures=FAILURES, circuit_seconds=(0.05, 0.1))
+    async with open_stage(database, settings) as stage:
+        yield stage
+
+
+async def test_while_it_is_open_events_wait_at_no_attempt(database: str) -> None:
+    """Nothing is sent, and people hear of it once."""
+    async with open_stage(database, quick(circuit_failures=FAILURES, circuit_seconds=(3600, 3600))) as stage:
+        await stage.graph.fault("upload_photo", "error", times=FAILURES)
+        with capture_logs() as logs:
+            for _ in range(FAILURES):
+                assert isinstance(await stage.dispatch(await stage.approve("facebook image")), Retry)
+            outcomes = [await stage.dispatch(await stage.approve("facebook image")) for _ in range(3)]
+        for outcome in outcomes:
+            assert isinstance(outcome, Defer)
+            assert outcome.reason is Reason.RATE_LIMITED
+            assert 3000 < outcome.delay_seconds <= 3600
+        assert (await stage.graph.control("GET", "counts"))["counts"]["upload_photo"] == FAILURES
+        assert stage.metric(OPEN, host="facebook") == 1
+        assert [entry["event"] for entry in logs if "circuit" in entry["event"]] == ["circuit.opened"]
+
+
+async def test_an_answer_closes_it(stage: Stage) -> None:
+    """By itself: the events that waited go on, and people hear of it once."""
+    await stage.graph.fault("upload_photo", "error", times=FAILURES + 1)
+    with capture_logs() as logs:
+        for _ in range(FAILURES):
+            await stage.dispatch(await stage.approve("facebook image"))
+        play = await stage.play(await stage.approve("facebook image"))
+    assert isinstance(play.end, Published), play.outcomes
+    assert sum(isinstance(each, Retry) for each in play.outcomes) == 1  # the probe that failed
+    assert [entry["event"] for entry in logs if "circuit" in entry["event"]] == ["circuit.opened", "circuit.closed"]
+    assert stage.metric(OPEN, host="facebook") == 0
+
+
+@pytest.mark.parametrize("action", ["drop", "error"])
+async def test_time_outs_and_5xx_open_it_other_errors_do_not(stage: Stage, action: str) -> None:
+    """An error with HTTP 400 is an answer: the host works."""
+    await stage.graph.fault("upload_photo", action, times=FAILURES)
+    for _ in range(FAILURES):
+        await stage.dispatch(await stage.approve("facebook image"))
+    assert stage.metric(OPEN, host="facebook") == 1
+
+
+async def test_refusals_leave_it_closed(stage: Stage) -> None:
+    """However many come in a row."""
+    await stage.graph.fault("upload_photo", "error", times=FAILURES * 3, code=324, subcode=2069019)
+    for _ in range(FAILURES * 3):
+        await stage.dispatch(await stage.approve("facebook image"))
+    assert stage.metric(OPEN, host="facebook") == 0
+
+
+async def test_an_irreversible_call_is_made_all_the_same(stage: Stage) -> None:
+    """Its intent is durable: it follows at once, and its answer closes the circuit."""
+    owner = await stage.owner("facebook")
+    settings = stage.settings.model_copy(update={"circuit_seconds": (60, 60)})
+    registry = CollectorRegistry()
+    async with open_graph(settings, PublisherMetrics(registry)) as graph:
+        token = SecretStr(owner.token)
+        photo = await stage.graph.photo(owner, f"{stage.media_url}/story.jpg")
+        await stage.graph.fault("list_stories", "error", times=FAILURES)
+        for expected in (*[GraphError] * FAILURES, CircuitOpen):
+            with pytest.raises(expected):
+                await graph.get(Endpoint.PAGE_STORIES, f"{owner.id}/stories", token, {})
+        answer = await graph.post(Endpoint.PHOTO_STORIES, f"{owner.id}/photo_stories", token, {"photo_id": photo})
+        assert answer["success"] is True
+        assert await graph.get(Endpoint.PAGE_STORIES, f"{owner.id}/stories", token, {})
+
+
+async def test_no_more_calls_are_in_flight_than_may_be(stage: Stage) -> None:
+    """The others wait for their turn, and that is no part of their time-out."""
+    owner = await stage.owner("facebook")
+    settings = stage.settings.model_copy(update={"calls_max": 2})
+    fault = await stage.graph.fault("list_stories", "pause_before", times=5)
+    answers = []
+    async with open_graph(settings, PublisherMetrics(CollectorRegistry())) as graph, anyio.create_task_group() as group:
+
+        async def read() -> None:
+            answers.append(await graph.get(Endpoint.PAGE_STORIES, f"{owner.id}/stories", SecretStr(owner.token), {}))
+
+        for _ in range(5):
+            group.start_soon(read)
+        for hits in (2, 4, 5):
+            assert (await stage.graph.control("GET", f"faults/{fault}/hit?timeout=30&hits={hits}"))["hit"] is True
+            assert (await stage.graph.control("GET", f"faults/{fault}"))["held"] <= 2
+            await stage.graph.control("POST", f"faults/{fault}/resume", {})
+    assert len(answers) == 5
