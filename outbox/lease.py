@@ -106,6 +106,8 @@ returning id
 """
 """Null seconds let the bell ring again."""
 
+NOTIFY: LiteralString = "select pg_notify('outbox', %(payload)s)"
+
 TAKE_HORIZON: LiteralString = "select pg_current_xact_id()::text"
 
 NOTIFICATION_QUEUE_USAGE: LiteralString = "select pg_notification_queue_usage()"
@@ -204,6 +206,11 @@ async def notification_queue_usage(connection: AsyncConnection[TupleRow]) -> flo
     assert row is not None
     usage: float = row[0]
     return usage
+
+
+async def notify(connection: AsyncConnection[TupleRow], payload: str) -> None:
+    """Notify all that listen, ourselves too."""
+    await connection.execute(NOTIFY, {"payload": payload})
 
 
 async def take_horizon(connection: AsyncConnection[TupleRow]) -> str:

@@ -14,13 +14,18 @@ relay sleeps:
 
 Whenever lanes are taken, the relay lingers: their bell may have been muted before. NOTIFY is a hint, the log is the
 truth: whatever the bell does, the fallback poll finds every event. All relays hear all bells, and each obeys its own.
+
+LISTEN can be lost without an error, so the listener notifies itself now and then, and is built anew where it does not
+hear that. Where the server's queue of notifications fills, for some session listens and does not read, the bell is
+muted too: who rings when it is full fails, and with it the application's transaction.
 """
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable, Collection
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from random import Random
@@ -48,7 +53,11 @@ _LINGER_MAX_SECONDS = 0.1
 _REMEMBERED_SECONDS = 0.2
 """outbox.ring() remembers a muted bell for a tenth of a second; twice that, for what its clock may be off by."""
 
-_LISTENER_CHECK_SECONDS = 10.0
+_ECHO = "echo "
+"""What a listener notifies itself of, to see whether it hears; other listeners pass it over."""
+
+_QUEUE_FULL_RATIO = 0.5
+_QUEUE_ROOM_RATIO = 0.25
 
 
 class Bell(Enum):
@@ -102,6 +111,7 @@ class Doorbell:
     listening: bool = False
     has_pooler: bool = False
     bell: Bell = Bell.LINGERING
+    _queue_fills: bool = False
     _horizon: str | None = None
     _lingering_since: float = field(default_factory=time.monotonic)
     _taken_count: int = 0
@@ -160,6 +170,24 @@ class Doorbell:
         if self._events.high:
             self._busy_at = now
 
+    def queue_usage_is(self, ratio: float) -> None:
+        """Take note of how full the server's queue of notifications is: when it is full, whoever rings fails.
+
+        So the bell is muted until somebody has ended the session that listens and does not read.
+        """
+        if not self._queue_fills and ratio > _QUEUE_FULL_RATIO:
+            self._queue_fills = True
+            log.warning(
+                "notifications.filling",
+                queue_usage=round(ratio, 3),
+                next="mutes the bell, and polls",
+                what_to_do="end the session that listens inside a long transaction",
+            )
+            self.ring()
+        elif self._queue_fills and ratio < _QUEUE_ROOM_RATIO:
+            self._queue_fills = False
+            log.info("notifications.drained", queue_usage=round(ratio, 3))
+
     async def _stay_connected(self, task_status: TaskStatus[None]) -> None:
         task_status.started()  # deaf until connected, and polling on purpose
         random = Random()
@@ -173,11 +201,9 @@ class Doorbell:
                         self._do_without()
                         return
                     await connection.execute("listen outbox")
-                    self._set_listening(True)
-                    failures = 0
                     await self._listen(connection)
-            if failures == 0:
-                lost_at, is_told = time.monotonic(), False
+            if self.listening:
+                failures, lost_at, is_told = 0, time.monotonic(), False
             if not is_told and time.monotonic() - lost_at > self.settings.lease_seconds:
                 # An outage of the database would have ended the incarnation by now, and said so.
                 log.warning("listener.lost", poll_seconds=self.settings.poll_unlistened_seconds)
@@ -197,7 +223,7 @@ class Doorbell:
         )
 
     async def _wait_for_ring(self) -> None:
-        if self._rings.high:
+        if self._rings.high or self._queue_fills:
             await self._mute()
             return
         seconds = self.settings.poll_seconds if self.listening else self.settings.poll_unlistened_seconds
@@ -208,7 +234,8 @@ class Doorbell:
 
     async def _wait_muted(self) -> None:
         now = time.monotonic()
-        if now - self._busy_at > _QUIET_SECONDS:
+        is_quiet = now - self._busy_at > _QUIET_SECONDS
+        if is_quiet and not self._queue_fills:
             # In this order: ring again, commit; then the horizon, in a transaction of its own.
             await lease.mute(self.control, self.relay_id, None)
             self.metrics.bell_muted.set(0)
@@ -217,7 +244,7 @@ class Doorbell:
         if now - self._muted_at > _RENEW_MUTE_SECONDS:
             await lease.mute(self.control, self.relay_id, _MUTE_SECONDS)
             self._muted_at = now
-        await anyio.sleep(self.settings.muted_poll_seconds)
+        await anyio.sleep(self.settings.poll_unlistened_seconds if is_quiet else self.settings.muted_poll_seconds)
         self.metrics.polls.inc()
 
     def _begin_lingering(self) -> None:
@@ -250,12 +277,33 @@ class Doorbell:
         self.metrics.bell_muted.set(1)
 
     async def _listen(self, connection: AsyncConnection[TupleRow]) -> None:
-        while True:
-            async for notification in connection.notifies(timeout=_LISTENER_CHECK_SECONDS):
+        """Listen for as long as it is certain that we hear. Raises psycopg.Error."""
+        while await self._hears(connection):
+            if not self.listening:
+                self._set_listening(True)
+            async for notification in connection.notifies(timeout=self.settings.listen_check_seconds):
                 self._hear(notification.payload)
-            await connection.execute("select 1")  # a half-open socket would be silent for ever
+        await connection.close()  # without a farewell, which nobody may hear
+        if self.listening:
+            self.metrics.listener_deaf.inc()
+            log.warning("listener.deaf", next="listens on a new connection, and polls until then")
+
+    async def _hears(self, connection: AsyncConnection[TupleRow]) -> bool:
+        """Notify ourselves, and tell whether that is heard: LISTEN may be lost, and a half-open socket, in silence."""
+        token = f"{_ECHO}{secrets.token_hex(8)}"
+        # An outage of the whole database ends the incarnation sooner than that, and says so.
+        with anyio.move_on_after(self.settings.lease_seconds):
+            await lease.notify(connection, token)
+            async with aclosing(connection.notifies()) as notifications:
+                async for notification in notifications:
+                    if notification.payload == token:
+                        return True
+                    self._hear(notification.payload)
+        return False
 
     def _hear(self, payload: str) -> None:
+        if payload.startswith(_ECHO):
+            return
         if payload == "lanes":
             self.on_lanes_changed()
         elif not payload.isdigit():

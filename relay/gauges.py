@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import anyio
@@ -36,6 +37,7 @@ class Gauges:
         clock: The database's.
         metrics: Where they are set.
         every_seconds: How often.
+        on_queue_usage: Told how full the server's queue of notifications is.
     """
 
     connection: AsyncConnection[TupleRow]
@@ -43,6 +45,7 @@ class Gauges:
     clock: DatabaseClock
     metrics: RelayMetrics
     every_seconds: float
+    on_queue_usage: Callable[[float], None]
     _waiting_since: float | None = None
     _ended_at: float | None = None
 
@@ -79,7 +82,9 @@ class Gauges:
         for series in HOLD_SERIES:
             self.metrics.holds.labels(*series).set(holds.get(series, 0))
         self.metrics.lanes_unowned.set(await count_unowned_lanes(self.connection))
-        self.metrics.notification_queue_usage.set(await notification_queue_usage(self.connection))
+        usage = await notification_queue_usage(self.connection)
+        self.metrics.notification_queue_usage.set(usage)
+        self.on_queue_usage(usage)
 
     def _oldest_unsettled_seconds(self) -> float:
         """Grows between two looks, and while the database is away: what is emitted then is as old as that at most."""

@@ -273,6 +273,7 @@ class _Relay:
             clock,
             metrics,
             settings.gauge_seconds,
+            relay.doorbell.queue_usage_is,
         )
         return relay
 

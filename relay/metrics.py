@@ -104,6 +104,11 @@ class RelayMetrics:
         self.listener_connected = Gauge(
             "outbox_listener_connected", "1 while LISTEN is connected: the doorbell is heard.", registry=registry
         )
+        self.listener_deaf = Counter(
+            "outbox_listener_deaf",
+            "Times that the listener did not hear its own notification, and was connected anew.",
+            registry=registry,
+        )
         self.lanes_owned = Gauge("outbox_lanes_owned", "Lanes that this relay owns, of 64.", registry=registry)
         self.notification_queue_usage = Gauge(
             "outbox_notification_queue_usage_ratio",

@@ -1,0 +1,53 @@
+"""The listener that no longer hears, without any error: it finds out by itself, and listens anew."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+from psycopg import AsyncConnection
+from pydantic import SecretStr
+from structlog.testing import capture_logs
+
+from tests.proxy import Mode, open_proxy
+from tests.relay.running import Script, all_settled, emit, eventually, get, ready, settings, working
+
+pytestmark = pytest.mark.anyio
+
+LONG_SECONDS = 60.0
+
+
+async def polls(url: str) -> bool:
+    """Whether a relay works without the bell."""
+    status, text = await get(f"{url}/readyz")
+    return status == 200 and '"polling"' in text
+
+
+async def is_deaf(url: str) -> bool:
+    """Whether a relay has counted that its listener heard nothing."""
+    return "outbox_listener_deaf_total 1.0" in (await get(f"{url}/metrics"))[1]
+
+
+async def test_a_listener_in_a_black_hole(database: str, script: Script) -> None:
+    """Its socket is open and silent: the relay polls meanwhile, and hears again when it can."""
+    async with (
+        open_proxy(database) as proxy,
+        await AsyncConnection.connect(database, autocommit=True) as store,
+    ):
+        past = SecretStr(proxy.dsn(database))
+        with capture_logs() as logs:
+            async with working(
+                settings(database, listen_dsn=past, listen_check_seconds=0.5, lease_seconds=2), script
+            ) as url:
+                await proxy.use(Mode.BLACK_HOLE)
+                await eventually(partial(is_deaf, url), seconds=LONG_SECONDS)
+                await eventually(partial(polls, url), seconds=LONG_SECONDS)
+                await emit(store, "meanwhile")
+                await all_settled(store, 1)
+                await proxy.use(Mode.PASS)
+                await eventually(partial(ready, url), seconds=LONG_SECONDS)
+                await emit(store, "afterwards")
+                await all_settled(store, 2)
+    warnings = [line["event"] for line in logs if line["log_level"] in ("warning", "error")]
+    assert warnings.count("listener.deaf") == 1
+    assert "incarnation.ended" not in warnings
