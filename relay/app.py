@@ -30,6 +30,7 @@ from relay.incarnation import Incarnation
 from relay.installation import require_sole_owner
 from relay.metrics import RelayMetrics
 from relay.settings import RelaySettings
+from relay.watchdog import Watchdog
 from schema.migrate import require_current
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -40,6 +41,9 @@ _REJOIN_SECONDS_MAX = 5.0
 
 _STEADY_SECONDS = 10.0
 """An incarnation that lasted so long had been working: what ends it is a new outage."""
+
+_HUNG_SECONDS_MIN = 10.0
+"""A machine that is busy with something else is not hung."""
 
 _SAY_SECONDS = 60.0
 """Within an outage, another reason is told no sooner after the last one."""
@@ -53,21 +57,29 @@ async def run(settings: RelaySettings) -> None:
         SchemaError: The database's schema is not this release's; one sentence.
     """
     stop = anyio.Event()
+    watchdog = Watchdog(max(_HUNG_SECONDS_MIN, 2 * settings.lease_seconds))
     try:
         async with anyio.create_task_group() as group:
             group.start_soon(_obey_signals, stop, group.cancel_scope)
-            async with serve(settings, stop):
+            group.start_soon(watchdog.run)
+            async with serve(settings, stop, watchdog=watchdog):
                 pass
             group.cancel_scope.cancel()
             return
     except ExceptionGroup as errors:
         raise _first(errors) from errors
+    finally:
+        watchdog.close()
     raise OutboxError("a second signal ended the relay before its handlers: the next one goes on from their steps")
 
 
 @asynccontextmanager
 async def serve(
-    settings: RelaySettings, stop: anyio.Event, *, factories: Mapping[str, HandlerFactory] | None = None
+    settings: RelaySettings,
+    stop: anyio.Event,
+    *,
+    factories: Mapping[str, HandlerFactory] | None = None,
+    watchdog: Watchdog | None = None,
 ) -> AsyncIterator[str]:
     """Run a relay beside the block, give the URL of its HTTP server, and at the end wait until `stop` is obeyed.
 
@@ -75,6 +87,7 @@ async def serve(
         settings: The relay's.
         stop: Set by the caller to shut the relay down.
         factories: Handlers by event type; None takes those of the installed projects.
+        watchdog: Shown whether the relay is stuck; for a process that is the relay's alone.
 
     Raises:
         OutboxError: It can't start; one sentence.
@@ -89,6 +102,8 @@ async def serve(
         registry = CollectorRegistry()
         metrics = RelayMetrics(registry, factories)
         supervisor = Supervisor(settings, metrics)
+        if watchdog is not None:
+            watchdog.is_stuck = supervisor.is_stuck
         url = await stack.enter_async_context(
             health.serve(settings.metrics_host, settings.metrics_port, registry, supervisor.readiness)
         )
@@ -113,6 +128,7 @@ class Supervisor:
         self._metrics = metrics
         self._guard = Guard(metrics, settings.lease_seconds)
         self._incarnation: Incarnation | None = None
+        self._incarnation_runs = False
 
     async def run(self, handlers: Mapping[str, Handler], stop: anyio.Event) -> None:
         """Run until `stop` is set."""
@@ -127,6 +143,7 @@ class Supervisor:
                 self._settings, handlers, self._metrics, self._guard, name, version("outbox-relay")
             )
             began_at = time.monotonic()
+            self._incarnation_runs = True
             try:
                 await self._incarnation.run(stop, previous=previous)
             except* (LeaseLost, DatabaseUnsuitable, psycopg.Error) as group:
@@ -144,8 +161,15 @@ class Supervisor:
                 failures += 1
             else:
                 return
+            finally:
+                self._incarnation_runs = False
             with anyio.move_on_after(random.uniform(0.05, min(_REJOIN_SECONDS_MAX, 0.1 * 2 ** min(failures, 10)))):
                 await stop.wait()
+
+    def is_stuck(self) -> bool:
+        """Tell whether an incarnation has outlived its lease: something in it does not let itself be cancelled."""
+        lease = self._incarnation.lease if self._incarnation is not None else None
+        return self._incarnation_runs and lease is not None and not lease.held
 
     def readiness(self) -> Readiness:
         """Tell whether the relay does its work now."""
