@@ -7,9 +7,13 @@ in the startup message: poolers refuse there what they don't know; behind one, `
 
 from __future__ import annotations
 
+import math
+import select
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, LiteralString
+from weakref import WeakKeyDictionary
 
 import orjson
 import psycopg
@@ -34,6 +38,8 @@ PLANNER_SETTINGS: Mapping[str, str] = {
     "plan_cache_mode": "force_generic_plan",
     "jit": "off",
 }
+
+_CHECK_SECONDS = 1.0
 
 INSPECT_SERVER: LiteralString = """
 select
@@ -105,7 +111,7 @@ async def open_pool(
         max_size=size_max,
         kwargs={"autocommit": True},
         configure=configured,
-        check=AsyncConnectionPool.check_connection,  # after a failover the idle ones are dead
+        check=_Checks(),  # after a failover the idle ones are dead
         open=False,
         timeout=10,
         name=application_name,
@@ -115,6 +121,30 @@ async def open_pool(
         yield pool
     finally:
         await pool.close()
+
+
+class _Checks:
+    """Checks that a connection is alive before it is used, by a round trip once a second at most.
+
+    In between it passes for alive while the server has sent nothing: a server that goes tells so, or its kernel does.
+    """
+
+    def __init__(self) -> None:
+        self._alive_at: WeakKeyDictionary[AsyncConnection[Any], float] = WeakKeyDictionary()
+
+    async def __call__(self, connection: AsyncConnection[Any]) -> None:
+        """Raises psycopg.OperationalError where it is not."""
+        now = time.monotonic()
+        if now - self._alive_at.get(connection, -math.inf) > _CHECK_SECONDS or _has_heard(connection):
+            await AsyncConnectionPool.check_connection(connection)
+            self._alive_at[connection] = now
+
+
+def _has_heard(connection: AsyncConnection[Any]) -> bool:
+    """Whether there is something to read, where nothing was asked."""
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
 
 
 async def configure(

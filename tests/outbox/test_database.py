@@ -82,3 +82,29 @@ async def test_json_survives_the_round_trip(store: Store) -> None:
     """What was stored comes back equal, non-ASCII included."""
     await store.execute("select outbox.emit('t', %s)", [psycopg.types.json.Jsonb({"a": [1, None, "ü"]})])
     assert await value(store, "select payload from outbox.events") == {"a": [1, None, "ü"]}
+
+
+async def test_a_connection_of_the_pool_that_has_ended_is_not_handed_out(database: str, store: Store) -> None:
+    """Not even right after it was used and found alive: what the server said as it went is noticed without asking."""
+    async with connections.open_pool(database, application_name="t", size_max=1) as pool:
+        async with pool.connection() as connection:
+            ended = connection.info.backend_pid
+        await store.execute("select pg_terminate_backend(%s, 60000)", [ended])
+        async with pool.connection() as connection:
+            assert await value(connection, "select pg_backend_pid()") != ended
+
+
+async def test_a_pool_asks_once_whether_a_busy_connection_is_alive(database: str) -> None:
+    """A round trip before each statement would be half of what a handler's look-up costs."""
+    async with connections.open_pool(database, application_name="t", size_max=1) as pool:
+        async with pool.connection() as connection:
+            await connection.execute("set client_min_messages = log")
+        async with pool.connection() as connection:
+            notices: list[str | None] = []
+            connection.add_notice_handler(lambda notice: notices.append(notice.message_primary))
+            await connection.execute("set log_duration = on")
+            notices.clear()
+        for _ in range(20):
+            async with pool.connection() as connection:
+                await connection.execute("select 1", prepare=False)
+    assert len(notices) < 30
