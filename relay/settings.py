@@ -19,16 +19,20 @@ class DatabaseSettings(Settings):
     dsn: SecretStr = Field(
         description="expected a PostgreSQL connection string such as postgresql://user@host/database"
     )
+    listen_dsn: SecretStr | None = Field(
+        None, description="where to listen for the bell, past the pooler that OUTBOX_DSN leads to; default: OUTBOX_DSN"
+    )
+
+    @property
+    def listener_dsn(self) -> SecretStr:
+        """Where the doorbell listens."""
+        return self.listen_dsn or self.dsn
 
 
 class RelaySettings(DatabaseSettings):
     """How a relay runs. Seconds are seconds; counts bound memory and concurrency."""
 
     model_config = SettingsConfigDict(extra="forbid")
-
-    listen_dsn: SecretStr | None = Field(
-        None, description="where to listen for the bell, past the pooler that OUTBOX_DSN leads to; default: OUTBOX_DSN"
-    )
 
     metrics_host: str = Field("127.0.0.1", description="where /metrics, /healthz and /readyz listen")
     metrics_port: int = Field(9464, ge=0, le=65535, description="their port; 0 takes a free one")
@@ -70,11 +74,6 @@ class RelaySettings(DatabaseSettings):
     backoff_cap_seconds: float = Field(900, gt=0, le=86400, description="upper bound of any retry's delay")
     short_deferral_seconds: float = Field(30, ge=0, le=300, description="shorter deferrals stay in memory")
     unknown_seconds: float = Field(60, gt=0, le=3600, description="when to reconcile after a handler broke off midway")
-
-    @property
-    def listener_dsn(self) -> SecretStr:
-        """Where the doorbell listens."""
-        return self.listen_dsn or self.dsn
 
     @field_validator("retention_days")
     @classmethod

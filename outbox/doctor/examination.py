@@ -51,12 +51,14 @@ class Patient:
 
     Attributes:
         dsn: Its address.
+        listen_dsn: The address at which the relay listens.
         connection: In autocommit; a replica too.
         thresholds: From when on something is bad.
         now: This machine's clock, in seconds of the epoch.
     """
 
     dsn: str
+    listen_dsn: str
     connection: AsyncConnection[TupleRow]
     thresholds: Thresholds = field(default_factory=Thresholds)
     now: Callable[[], float] = time.time
@@ -66,7 +68,11 @@ Look = Callable[[Patient], Awaitable[list[Finding]]]
 
 
 async def examine(
-    dsn: str, *, thresholds: Thresholds | None = None, now: Callable[[], float] = time.time
+    dsn: str,
+    listen_dsn: str | None = None,
+    *,
+    thresholds: Thresholds | None = None,
+    now: Callable[[], float] = time.time,
 ) -> list[Finding]:
     """Examine a database; nothing is changed. Findings are in the order of the checks.
 
@@ -84,7 +90,7 @@ async def examine(
     except OutboxError as error:
         return [fail("connection", str(error), "mend that first: nothing else can be looked at")]
     async with connection:
-        patient = Patient(dsn, connection, thresholds or Thresholds(), now)
+        patient = Patient(dsn, listen_dsn or dsn, connection, thresholds or Thresholds(), now)
         findings = await _look(patient, "server", server.look_at_server)
         is_primary = all(finding.check != "primary" or finding.advice is None for finding in findings)
         if is_primary:

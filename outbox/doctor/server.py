@@ -83,7 +83,10 @@ async def look_at_server(patient: Patient) -> list[Finding]:
         judge_primary(server),
         judge_durability(server),
         judge_isolation(server),
-        judge_pooler(has_pooler=pooled.leaves_nothing_behind(patient.connection)),
+        judge_pooler(
+            has_pooler=pooled.leaves_nothing_behind(patient.connection),
+            listens_past_it=patient.listen_dsn != patient.dsn,
+        ),
         judge_queue(server),
         judge_clock(middle - server.clock, patient.thresholds.clock_seconds),
     ]
@@ -121,8 +124,10 @@ def judge_isolation(server: Server) -> Finding:
     return ok("isolation", found)
 
 
-def judge_pooler(*, has_pooler: bool) -> Finding:
+def judge_pooler(*, has_pooler: bool, listens_past_it: bool) -> Finding:
     """Behind one the relay works, but hears nothing."""
+    if has_pooler and listens_past_it:
+        return ok("pooler", "a pooler stands between this and the server, and the relay listens past it")
     if has_pooler:
         advice = "name the server itself in OUTBOX_LISTEN_DSN: LISTEN does not work through a pooler"
         return warn("pooler", "a pooler stands between this and the server", advice)
@@ -147,7 +152,7 @@ def judge_clock(skew_seconds: float, warns_from: float) -> Finding:
 async def look_at_listen(patient: Patient) -> list[Finding]:
     """Whether a notification makes the round trip, and how quickly."""
     token = secrets.token_hex(8)
-    async with await database.connect(patient.dsn, application_name="outbox doctor") as listener:
+    async with await database.connect(patient.listen_dsn, application_name="outbox doctor") as listener:
         if pooled.leaves_nothing_behind(listener):
             return [judge_listen(None)]  # another session than ours would listen
         await listener.execute(LISTEN)

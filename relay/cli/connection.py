@@ -43,6 +43,13 @@ def address() -> str:
     return dsn
 
 
+def listener_address() -> str:
+    """Return the address at which the relay listens for the bell. Raises as `address` does."""
+    dsn = DatabaseSettings.load().listener_dsn.get_secret_value()
+    describe(dsn)
+    return dsn
+
+
 def run_with_database(work: Work[_Result]) -> _Result:
     """Connect, do the work in one event loop, disconnect.
 

@@ -21,9 +21,9 @@ def doctor(as_json: JsonFlag = False) -> None:
 
     from outbox.doctor.examination import examine  # noqa: PLC0415
     from outbox.doctor.finding import Level, worst  # noqa: PLC0415
-    from relay.cli.connection import address  # noqa: PLC0415
+    from relay.cli.connection import address, listener_address  # noqa: PLC0415
 
-    findings = anyio.run(examine, address())
+    findings = anyio.run(examine, address(), listener_address())
     if as_json:
         for each in findings:
             print_json(each)

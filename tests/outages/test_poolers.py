@@ -114,8 +114,10 @@ async def test_a_statement_brings_its_settings_and_leaves_none(database: str, po
             assert await rows(ours, "select a from t") == [(1,)]
 
 
-async def test_the_doctor_sees_the_pooler(pooled: str) -> None:
-    """And listens through none."""
+async def test_the_doctor_sees_the_pooler(database: str, pooled: str) -> None:
+    """And listens past it, where the relay does; through it never."""
+    past = {each.check: each for each in await examine(pooled, database)}
+    assert (past["pooler"].advice, past["listen"].advice) == (None, None)
     found = {each.check: each for each in await examine(pooled)}
     assert found["pooler"].advice is not None
     assert "OUTBOX_LISTEN_DSN" in found["pooler"].advice
