@@ -1,4 +1,4 @@
-"""One story, one database, one relay after another: what a crash test needs of the world around it."""
+"""One post, one database, one relay after another: what a crash test needs of the world around it."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from publisher.sandbox.server import serve
 from publisher.sandbox.settings import SandboxSettings
 from publisher.tokens import KeyRing, generate_key
 from tests.crash.nursery import Nursery
+from tests.publisher.kinds import KIND
 from tests.publisher.stage import VIDEO, picture, serve_files
 from tests.sandbox.client import Client
 
@@ -63,7 +64,7 @@ class Theatre:
     event_id: int
 
     async def live_count(self) -> int:
-        """Return how many posts are really live on the story's account."""
+        """Return how many posts are really live on its account."""
         return int((await self.client.control("GET", f"live?account={self.account}"))["count"])
 
     async def start_relay(self) -> int:
@@ -125,32 +126,29 @@ class Theatre:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """What all stories share: a sandbox with its switches set, and a media server."""
+    """What all posts share: a sandbox with its switches set, and a media server."""
 
     client: Client
     media_url: str
 
     @asynccontextmanager
     async def theatre(self, dsn: str, nursery: Nursery, kind: str, number: int) -> AsyncIterator[Theatre]:
-        """Open a database for one story of a kind, on an account of its own."""
-        platform, media_type = kind.split()
+        """Open a database for one post of a kind, on an account of its own."""
+        of_kind = KIND[kind]
         key = generate_key()
-        owner = await self.client.owner(platform)
-        media = f"{number}.{'jpg' if media_type == 'image' else 'mp4'}"
+        owner = await self.client.owner(of_kind.platform)
+        account = f"{of_kind.platform}:{owner.id}"
         async with await connections.connect(dsn, application_name="test", statement_seconds=120) as connection:
             await connection.execute(BLOCK_STEPS)
             await add_account(
                 connection,
                 KeyRing(key),
-                platform=platform,
+                platform=of_kind.platform,
                 remote_id=owner.id,
                 name="greenhouse",
                 token=SecretStr(owner.token),
             )
-            await connection.execute(
-                "select social.create_variant(%s, %s, %s)",
-                [f"{platform}:{owner.id}", f"{self.media_url}/{media}", media_type],
-            )
+            await connection.execute(*of_kind.variant(account, self.media_url, f"{number}"))
             row = await (await connection.execute("select max(id) from outbox.events")).fetchone()
             assert row is not None
             yield Theatre(
