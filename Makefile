@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-matrix test-docker chaos check tools lock clean
+.PHONY: help setup demo test test-matrix test-docker chaos soak check tools lock clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z][a-z-]*\):[^#]*## \(.*\)$$/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-16s %s\n", $$1, $$2}'
@@ -25,7 +25,10 @@ test-docker: $(STAMP) ## run the test suite on PostgreSQL in Docker; builds an i
 	@$(BIN)/python -m tests.docker $(ARGS)
 
 chaos: $(STAMP) ## let 220 faults happen to four relays, from a seed that is printed (CHAOS_SEED, CHAOS_FAULTS)
-	@CHAOS_FAULTS=$${CHAOS_FAULTS:-220} $(BIN)/python -m pytest tests/chaos -q $(ARGS)
+	@CHAOS_FAULTS=$${CHAOS_FAULTS:-220} $(BIN)/python -m pytest tests/chaos/test_chaos.py -q $(ARGS)
+
+soak: $(STAMP) ## publish 3 x 2,000 variants of all placements under every fault (SOAK_VARIANTS, SOAK_REPUBLISH, SOAK_SEED)
+	@SOAK_VARIANTS=$${SOAK_VARIANTS:-2000} SOAK_REPUBLISH="$${SOAK_REPUBLISH:-error same_id duplicate}" $(BIN)/python -m pytest tests/chaos/test_soak.py -q $(ARGS)
 
 check: $(STAMP) ## lint, format, types, import contracts
 	@$(BIN)/ruff check .

@@ -14,11 +14,14 @@ from outbox import database
 from outbox.errors import DatabaseUnsuitable
 from tests.chaos.ground import LEASE_SECONDS, Ground, Place
 from tests.proxy import Mode
+from tests.publisher.kinds import KIND
 
 Fault = Callable[[Ground, Random], Coroutine[None, None, None]]
 
-PUBLISHING = ("publish_container", "publish_photo_story", "finish_video_story")
-PREPARING_AND_LOOKING = ("create_container", "container_status", "upload_photo", "start_video_story", "list_stories")
+PUBLISHING = tuple(dict.fromkeys(kind.publishing for kind in KIND.values()))
+PREPARING_AND_LOOKING = tuple(
+    dict.fromkeys(call for kind in KIND.values() for call in kind.calls if call not in PUBLISHING)
+)
 
 TERMINATE_ONE: LiteralString = """
 select pg_terminate_backend(pid) from pg_stat_activity
@@ -106,9 +109,7 @@ async def lose_answers_of_graph(ground: Ground, dice: Random) -> None:
 
 async def break_graph(ground: Ground, dice: Random) -> None:
     """The next calls that prepare or look fail."""
-    endpoint = dice.choice(
-        ("create_container", "container_status", "upload_photo", "start_video_story", "list_stories")
-    )
+    endpoint = dice.choice(PREPARING_AND_LOOKING)
     action = dice.choice(("error", "drop", "apply_then_drop", "delay"))
     await ground.graph.fault(endpoint, action, times=dice.randint(1, 4), status=500, code=2, delay_seconds=0.5)
 

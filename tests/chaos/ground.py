@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,6 +89,7 @@ class Ground:
         keys: The key ring's key.
         places: Where relays run.
         nursery: Starts them.
+        environment: What goes on top of their environment.
         died_count: How many relays ended by themselves, and were started anew.
     """
 
@@ -99,12 +100,13 @@ class Ground:
     keys: str
     places: list[Place]
     nursery: Nursery
+    environment: Mapping[str, str]
     died_count: int = 0
     _restarting: anyio.Lock = field(default_factory=anyio.Lock)
 
     async def start(self, place: Place) -> None:
         """Start a relay where none is."""
-        environment = _environment(place.proxy.dsn(self.dsn), self.graph.url, self.keys)
+        environment = {**_environment(place.proxy.dsn(self.dsn), self.graph.url, self.keys), **self.environment}
         place.process = await anyio.to_thread.run_sync(self.nursery.start, environment)
 
     def kill(self, place: Place) -> None:
@@ -145,8 +147,17 @@ class Ground:
 
 
 @asynccontextmanager
-async def open_ground(folder: Path, dice: Random, *, relay_count: int) -> AsyncIterator[Ground]:
-    """Open all of it; the sandbox answers a repeated publish in one of its three ways."""
+async def open_ground(
+    folder: Path, dice: Random, *, relay_count: int, environment: Mapping[str, str] | None = None
+) -> AsyncIterator[Ground]:
+    """Open all of it; the sandbox answers a repeated publish in one of its three ways.
+
+    Args:
+        folder: For files.
+        dice: What is left to chance.
+        relay_count: How many relays there are.
+        environment: What goes on top of the relays' environment.
+    """
     ticks.install(folder)
     async with AsyncExitStack() as stack:
         server = stack.enter_context(EmbeddedPostgres.start(settings={**SETTINGS, "fsync": "on"}))
@@ -161,7 +172,9 @@ async def open_ground(folder: Path, dice: Random, *, relay_count: int) -> AsyncI
         with (folder / "relays.log").open("wb") as relay_log:
             nursery = stack.enter_context(open_nursery({"PYTHONPATH": path}, stderr=relay_log))
         places = [Place(await stack.enter_async_context(open_proxy(dsn))) for _ in range(relay_count)]
-        ground = Ground(server, dsn, Client(sandbox.url, session), media_url, generate_key(), places, nursery)
+        ground = Ground(
+            server, dsn, Client(sandbox.url, session), media_url, generate_key(), places, nursery, environment or {}
+        )
         for place in places:
             await ground.start(place)
         yield ground
@@ -186,6 +199,7 @@ def _sandbox_settings(dice: Random) -> SandboxSettings:
         republish=dice.choice(("error", "same_id", "duplicate")),
         quota_total=100_000,
         container_limit=100_000,
+        reel_limit=100_000,
         image_seconds=(0, 0.2),
         video_seconds=(0.1, 0.5),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from random import Random
 from typing import LiteralString
 
@@ -18,6 +19,7 @@ from publisher.accounts import add_account
 from publisher.tokens import KeyRing
 from tests.chaos.ground import FILE_COUNT, Ground
 from tests.chaos.ticks import EVENT_TYPE
+from tests.publisher.kinds import KIND, Kind
 
 WRITER_COUNT = 4
 ACCOUNTS = ("instagram", "instagram", "instagram", "facebook", "facebook", "facebook")
@@ -27,14 +29,13 @@ select outbox.emit(
   %s, %s, key => %s, sequence => %s, publish_at => clock_timestamp() + %s * interval '1 second'
 )
 """
-CREATE_VARIANT: LiteralString = "select social.create_variant(%s, %s, %s, sequence => %s)"
 
 
-async def open_accounts(ground: Ground) -> list[str]:
+async def open_accounts(ground: Ground, platforms: Sequence[str] = ACCOUNTS) -> list[str]:
     """Add accounts to the sandbox and to the database, and return their keys."""
     keys: list[str] = []
     async with await database.connect(ground.dsn, application_name="chaos") as connection:
-        for number, platform in enumerate(ACCOUNTS):
+        for number, platform in enumerate(platforms):
             owner = await ground.graph.owner(platform)
             await add_account(
                 connection,
@@ -61,21 +62,26 @@ async def write_ticks(ground: Ground, writer: int, dice: Random, stop: anyio.Eve
             await anyio.sleep(0.2)
 
 
-async def create_stories(ground: Ground, accounts: list[str], dice: Random, stop: anyio.Event) -> None:
-    """Create variants, each with a media file of its own, until told to stop. One whose commit is in doubt is left."""
+async def create_variants(ground: Ground, accounts: list[str], dice: Random, stop: anyio.Event) -> None:
+    """Create variants of all placements, each with a name of its own, until told to stop. One in doubt is left."""
     numbers = itertools.count()
     while not stop.is_set():
         try:
             async with await database.connect(ground.dsn, application_name="chaos") as connection:
                 while not stop.is_set():
                     number = next(numbers) % FILE_COUNT
-                    media_type, ending = dice.choice((("image", "jpg"), ("image", "jpg"), ("video", "mp4")))
-                    media_url = f"{ground.media_url}/{number}.{ending}"
+                    kind, account = choose(accounts, dice)
                     sequence = dice.choice((None, None, "slides"))
-                    await connection.execute(CREATE_VARIANT, [dice.choice(accounts), media_url, media_type, sequence])
+                    await connection.execute(*kind.variant(account, ground.media_url, f"{number}", sequence=sequence))
                     await anyio.sleep(dice.uniform(0.2, 0.6))
         except (psycopg.Error, DatabaseUnsuitable):
             await anyio.sleep(0.2)
+
+
+def choose(accounts: Sequence[str], dice: Random) -> tuple[Kind, str]:
+    """Return a kind of post, each as likely as another, and an account that can have it."""
+    kind = dice.choice(tuple(KIND.values()))
+    return kind, dice.choice([account for account in accounts if account.startswith(f"{kind.platform}:")])
 
 
 async def _write_some(connection: AsyncConnection[tuple[object, ...]], keys: list[str], dice: Random) -> None:

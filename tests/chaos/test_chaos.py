@@ -19,7 +19,7 @@ import pytest
 from tests.chaos import verdict
 from tests.chaos.faults import FAULTS
 from tests.chaos.ground import Ground, open_ground
-from tests.chaos.load import WRITER_COUNT, create_stories, open_accounts, write_ticks
+from tests.chaos.load import WRITER_COUNT, create_variants, open_accounts, write_ticks
 from tests.proxy import Mode
 
 pytestmark = pytest.mark.anyio
@@ -45,7 +45,7 @@ async def test_whatever_fails_each_event_ends_exactly_once(tmp_path: Path, capsy
         print(f"chaos: {time.monotonic() - began_at:.0f} s; {dict(faults)}; {counts}", flush=True)
     assert sum(faults.values()) == FAULT_COUNT
     assert counts["ticks"] > FAULT_COUNT
-    assert counts["stories"] > 0
+    assert counts["posts"] > 0
 
 
 async def fight(ground: Ground, dice: Random) -> Tally[str]:
@@ -58,7 +58,7 @@ async def fight(ground: Ground, dice: Random) -> Tally[str]:
         async with anyio.create_task_group() as writers:
             for number in range(WRITER_COUNT):
                 writers.start_soon(write_ticks, ground, number, Random(f"{SEED} {number}"), stop)
-            writers.start_soon(create_stories, ground, accounts, Random(f"{SEED} stories"), stop)
+            writers.start_soon(create_variants, ground, accounts, Random(f"{SEED} variants"), stop)
             async with anyio.create_task_group() as faults:
                 for _ in range(FAULT_COUNT):
                     fault = dice.choice(FAULTS)

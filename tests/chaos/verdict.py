@@ -43,7 +43,7 @@ where h.at > r.settled_at
 """
 """Only a zombie that was stopped between its dispatch and its call may do so, and what it says is not written."""
 VARIANTS: LiteralString = """
-select v.media_url, r.outcome from social.content_variants as v
+select coalesce(v.caption, v.media_url), r.outcome from social.content_variants as v
 join outbox.events as e on e.payload ->> 'variant_id' = v.id::text and e.type = 'variant.created'
 join outbox.receipts as r on r.event_id = e.id
 """
@@ -78,12 +78,12 @@ async def judge(ground: Ground) -> dict[str, int]:
             rows = connection.execute(query, arguments).fetchall()
             assert not rows, f"{what}: {len(rows)}, the first of them {rows[:5]}"
         handled_late = connection.execute(HANDLED_AFTER_RECEIPT).fetchall()
-        published = Tally(url for (url, _) in connection.execute(VARIANTS).fetchall())
-        live = Tally(post["media"] for post in (await ground.graph.control("GET", "live"))["live"])
+        published = Tally(shown for (shown, _) in connection.execute(VARIANTS).fetchall())
+        live = Tally(post["text"] or post["media"] for post in (await ground.graph.control("GET", "live"))["live"])
         assert live == published, (live - published, published - live)
         counts = connection.execute(COUNTS, [EVENT_TYPE, EVENT_TYPE]).fetchone()
         assert counts is not None
-    names = ("ticks", "stories", "calls of the tick handler", "attempts that failed", "incarnations")
+    names = ("ticks", "posts", "calls of the tick handler", "attempts that failed", "incarnations")
     return {
         **dict(zip(names, counts, strict=True)),
         "calls by a zombie after the receipt": len(handled_late),

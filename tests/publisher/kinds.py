@@ -9,6 +9,7 @@ sandbox by `media=/7.`, or for a post, which has a text alone, by its text. A pi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, LiteralString
 
@@ -17,7 +18,8 @@ import orjson
 CREATE: LiteralString = """
 select social.create_variant(
   account => %(account)s, placement => %(placement)s, media_url => %(media_url)s, media_type => %(media_type)s,
-  media => %(media)s::jsonb, caption => %(caption)s, upload => %(upload)s
+  media => %(media)s::jsonb, caption => %(caption)s, upload => %(upload)s, sequence => %(sequence)s,
+  expires_at => clock_timestamp() + %(expires_seconds)s * interval '1 second'
 )
 """
 
@@ -54,8 +56,16 @@ class Kind:
         """The first call, where that is not the one that publishes."""
         return self.calls[0] if self.steps else None
 
-    def variant(self, account: str, media_host: str, name: str) -> tuple[LiteralString, dict[str, Any]]:
-        """Return the statement that creates a variant, and its arguments."""
+    def variant(
+        self,
+        account: str,
+        media_host: str,
+        name: str,
+        *,
+        sequence: str | None = None,
+        expires_seconds: float | None = None,
+    ) -> tuple[LiteralString, dict[str, Any]]:
+        """Return the statement that creates a variant and returns its id, and its arguments."""
         urls = [f"{media_host}/{name}.{ending}" for ending in self.shows]
         kinds = ["image" if ending == "jpg" else "video" for ending in self.shows]
         is_list = self.placement in {"carousel", "photos"}
@@ -69,6 +79,8 @@ class Kind:
             "media": orjson.dumps(media).decode() if is_list else None,
             "caption": None if self.placement == "story" else f"Ripe: {name}",
             "upload": self.upload,
+            "sequence": sequence,
+            "expires_seconds": expires_seconds,
         }
 
 
@@ -172,6 +184,13 @@ POSTS = (
         upload=True,
     ),
 )
+
+
+def name_of(post: Mapping[str, Any]) -> str:
+    """Return the name of the variant behind a row of the sandbox's list of what is live."""
+    text, media = post["text"], post["media"]
+    return str(text).removeprefix("Ripe: ") if text else str(media).rpartition("/")[2].partition(".")[0]
+
 
 KIND = {kind.name: kind for kind in (*STORIES, *POSTS)}
 ALL = tuple(KIND)
