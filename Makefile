@@ -40,11 +40,12 @@ tools: $(STAMP) ## install what checks the manifests of deploy/ (130 MB); apt-ge
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/deploy/requirements.lock
 
 # The image and a host install what runs from a lock of its own, which agrees with the large one to the last hash.
-LOCK := uv pip compile --quiet --universal --generate-hashes --no-header pyproject.toml
-lock: ## renew requirements.lock, and the locks of deploy/ and of its checkers (needs uv)
-	$(LOCK) --upgrade --extra dev -o requirements.lock
-	$(LOCK) --no-annotate --constraint requirements.lock --extra sandbox -o deploy/requirements.lock
-	$(LOCK) --no-annotate --constraint requirements.lock --extra manifests -o tests/deploy/requirements.lock
+LOCK := uv pip compile --quiet --universal --generate-hashes --no-header
+lock: ## renew requirements.lock, and the locks of deploy/, of its build and of its checkers (needs uv)
+	$(LOCK) pyproject.toml --upgrade --extra dev -o requirements.lock
+	$(LOCK) pyproject.toml --no-annotate --constraint requirements.lock --extra sandbox -o deploy/requirements.lock
+	echo hatchling | $(LOCK) - --no-annotate --constraint requirements.lock -o deploy/build.lock
+	$(LOCK) pyproject.toml --no-annotate --constraint requirements.lock --extra manifests -o tests/deploy/requirements.lock
 
 clean: ## remove what set-up and the checks made
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

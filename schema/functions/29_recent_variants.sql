@@ -10,7 +10,7 @@ stable
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
-  select coalesce(array_agg(v.id), '{}'), coalesce(array_agg(distinct v.account_id), '{}')
+  select coalesce(array_agg(distinct v.id), '{}'), coalesce(array_agg(distinct v.account_id), '{}')
   from (
     select e.payload ->> 'variant_id' as variant_id
     from outbox.events as e

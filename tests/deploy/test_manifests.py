@@ -20,15 +20,18 @@ import yaml
 
 from outbox.settings import variable
 from publisher.settings import PublisherSettings
+from publisher.tokens import generate_key
 from relay.settings import RelaySettings
 from tests.deploy.files import DEPLOY, checked, read_yaml
-from tests.processes import ROOT
+from tests.deploy.test_prometheus import free_port
+from tests.processes import ROOT, poll
 
 KUBERNETES = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
 COMPOSE = DEPLOY / "compose.yaml"
 DOCKERFILE = (DEPLOY / "Dockerfile").read_text()
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check")
+BUILD_SECONDS = 600
 
 
 def documents() -> Iterator[dict[str, Any]]:
@@ -118,11 +121,16 @@ def pins(path: Path) -> dict[str, str]:
     return {each.split("==")[0]: " ".join(each.split()) for each in re.split(r"\n(?=\S)", text.strip())}
 
 
-@pytest.mark.parametrize("lock", ["deploy/requirements.lock"])
-def test_what_runs_is_what_was_tested(lock: str) -> None:
-    """The small lock agrees with the large one, hashes included, and holds no tool of development."""
-    large, small = pins(ROOT / "requirements.lock"), pins(ROOT / lock)
+@pytest.mark.parametrize("lock", ["requirements.lock", "build.lock"])
+def test_what_is_installed_is_what_was_tested(lock: str) -> None:
+    """A small lock agrees with the large one, hashes included."""
+    large, small = pins(ROOT / "requirements.lock"), pins(DEPLOY / lock)
     assert {name: pin for name, pin in small.items() if large.get(name) != pin} == {}
+
+
+def test_what_runs_needs_no_tool_of_development() -> None:
+    """All that the project depends on, and nothing that tests, checks or builds it."""
+    small = pins(DEPLOY / "requirements.lock")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     named = {re.split(r"[^\w-]", each)[0] for each in project["dependencies"]}
     assert named <= small.keys()
@@ -182,19 +190,33 @@ def test_the_steps_of_the_image_make_an_environment_that_works(tmp_path: Path) -
         assert "Traceback" not in answer.stderr
 
 
-def test_the_image_is_built_and_runs() -> None:
-    """Where Docker runs and has, or can pull, Python's image."""
-    if (
-        shutil.which("docker") is None
-        or subprocess.run(["docker", "info"], capture_output=True, check=False).returncode
-    ):
+def test_the_image_is_built_and_runs(database: str) -> None:
+    """Where Docker runs and has, or can pull, Python's image: read-only, as nobody, healthy, and ended in order."""
+    if shutil.which("docker") is None or not docker_says("info"):
         pytest.skip(
             "no Docker daemon answers here; where one does, this builds deploy/Dockerfile and runs it read-only"
         )
-    pulled = subprocess.run(["docker", "pull", "-q", "python:3.12-slim"], capture_output=True, check=False)
-    if pulled.returncode:
-        pytest.skip("python:3.12-slim can't be pulled here; where it can, this builds deploy/Dockerfile and runs it")
-    image = "outbox-relay:test"
-    subprocess.run(["docker", "build", "-q", "-t", image, "-f", "deploy/Dockerfile", "."], cwd=ROOT, check=True)
-    said = checked("docker", "run", "--rm", "--read-only", "--cap-drop=ALL", image, "--version")
-    assert re.search(r"\d+\.\d+", said)
+    base = "python:3.12-slim"
+    if not docker_says("image", "inspect", base) and not docker_says("pull", base):
+        pytest.skip(f"{base} can't be pulled here; where it can, this builds deploy/Dockerfile and runs it")
+    image, name, port = "outbox-relay:test", f"outbox-test-{os.getpid()}", free_port()
+    network = ("--network", "host")  # the database is on loopback
+    build = ["docker", "build", *network, "-q", "-t", image, "-f", "deploy/Dockerfile", "."]
+    subprocess.run(build, cwd=ROOT, check=True, timeout=BUILD_SECONDS)
+    given = [f"OUTBOX_DSN={database}", f"OUTBOX_METRICS_PORT={port}", f"PUBLISHER_TOKEN_KEYS={generate_key()}"]
+    confined = ("--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges")
+    checked("docker", "run", "-d", "--name", name, *network, *confined, *(f"--env={each}" for each in given), image)
+    try:
+        health = ("docker", "inspect", name, "--format={{.State.Status}} {{.State.Health.Status}}")
+        assert poll(lambda: checked(*health).strip() == "running healthy", seconds=60), checked("docker", "logs", name)
+        assert checked("docker", "exec", name, "id", "-u").strip() == "10001"
+        checked("docker", "stop", "--time=45", name)
+        assert checked("docker", "inspect", name, "--format={{.State.ExitCode}}").strip() == "0"
+        assert "relay.stopped" in checked("docker", "logs", name)
+    finally:
+        docker_says("rm", "--force", name)
+
+
+def docker_says(*arguments: str) -> bool:
+    """Whether a command of Docker's succeeds."""
+    return subprocess.run(["docker", *arguments], capture_output=True, check=False).returncode == 0

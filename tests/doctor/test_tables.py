@@ -70,6 +70,16 @@ async def test_policies_that_hide_variants_are_told(database: str, relay_role: s
     assert (finding.level, "hide none" in finding.found) == (Level.WARN, True)
 
 
+async def test_a_variant_that_several_events_name_is_hidden_from_nobody(database: str, relay_role: str) -> None:
+    """Each replay is an event of its own, and so is each account of a variant."""
+    approve(database)
+    run(
+        database,
+        "select outbox.emit('variant.created', jsonb_build_object('variant_id', id)) from social.content_variants",
+    )
+    assert (await found(relay_role, "row security")).level is Level.OK
+
+
 async def test_policies_that_hide_accounts_are_told(database: str, relay_role: str) -> None:
     """A variant without its account can't be published either."""
     approve(database)
