@@ -7,52 +7,12 @@ import pytest
 from publisher.error_table import TABLE, Reaction
 from publisher.errors import GraphError, NoAnswer, NotSent
 from publisher.reactions import classify, classify_status, row_for
+from tests.publisher.sheet import SHEET
 
-RETRY, RECONCILE, NEW_CONTAINER, WAIT = Reaction.RETRY, Reaction.RECONCILE, Reaction.NEW_CONTAINER, Reaction.WAIT
-DEFER, TOKEN, ACCOUNT, DEAD = Reaction.DEFER, Reaction.TOKEN, Reaction.ACCOUNT, Reaction.DEAD
+RETRY, RECONCILE, DEFER = Reaction.RETRY, Reaction.RECONCILE, Reaction.DEFER
 
-REVERSIBLE = [
-    *[(code, None, RETRY) for code in (1, 2, 6000, 6001, 389, 1363019, 1363021, 1363030, 1363033, 1363047, 1609010)],
-    *[(code, None, DEFER) for code in (4, 17, 32, 80001, 80002, 341, 613, 1390008, 1349125)],
-    *[(code, None, TOKEN) for code in (10, 102, 190, 200, 210, 283, 299, 1363005, 1363042)],
-    *[(190, subcode, TOKEN) for subcode in (458, 460, 463, 467)],
-    *[(190, subcode, ACCOUNT) for subcode in (459, 464, 492)],
-    *[(368, subcode, ACCOUNT) for subcode in (None, 1404006, 1404078, 1404112)],
-    *[(368, subcode, DEAD) for subcode in (1404102, 1346003)],
-    *[(code, None, DEAD) for code in (3, 100, 382, 1609005, 1500, 36002, 1366046, 2061006, 1609008)],
-    *[(1363000 + last, None, DEAD) for last in (20, 22, 23, 24, 25, 26, 31, 32)],
-    *[(code, None, NEW_CONTAINER) for code in (1363037, 1363041, 1363045)],
-    *[(100, subcode, DEAD) for subcode in (2207023, 2207028, 2207035, 2207036, 2207037, 2207040)],
-    *[(-1, subcode, NEW_CONTAINER) for subcode in (2207032, 2207053)],
-    *[(100, subcode, NEW_CONTAINER) for subcode in (2207076, 2207077, 2207082, 2207085)],
-    *[(100, subcode, DEAD) for subcode in (2207065, 2207081)],
-    (4, 2207051, DEFER),
-    (9, 2207042, DEFER),
-    (24, 2207006, NEW_CONTAINER),
-    (24, 2207008, WAIT),
-    (25, 2207050, ACCOUNT),
-    (100, 33, ACCOUNT),
-    (324, 2069019, RETRY),
-    (352, 2207026, DEAD),
-    (368, 1390008, DEFER),
-    (506, None, RECONCILE),
-    (613, 1996, DEFER),
-    (200, 1609008, DEAD),
-    (-2, 2207003, RETRY),
-    (-2, 2207020, NEW_CONTAINER),
-    (-1, 2207001, RETRY),
-    (1, 2207057, DEAD),
-    (9004, 2207052, RETRY),
-    (9007, 2207027, WAIT),
-    (36000, 2207004, DEAD),
-    (36001, 2207005, DEAD),
-    (36003, 2207009, DEAD),
-    (36004, 2207010, DEAD),
-    (200, 2207013, TOKEN),
-    (100, 2207078, DEFER),
-    (1366051, None, RECONCILE),
-    (4854002, None, ACCOUNT),
-]
+# A code is always there; where the sheet knows the subcode alone, any other will do.
+REVERSIBLE = [(100 if line.code is None else line.code, line.subcode, line.reaction) for line in SHEET]
 DEFINITE = [
     (9007, 2207027),
     (24, 2207008),
