@@ -99,10 +99,11 @@ def test_latency_counts_every_event_at_its_rate(outbox: Outbox) -> None:
 
 
 def test_the_pipeline_makes_the_calls_that_a_bare_script_makes(outbox: Outbox) -> None:
-    """Five of Graph a story on both sides, as the sandbox counts them; three steps and a receipt are inserted."""
+    """Five of Graph a story, as the sandbox counts them, and quotas now and then; three steps and a receipt."""
     [found] = measure(outbox, "pipeline", 30, "--accounts", 3, "--rounds", 2)
     assert found["events"] == 60
-    assert found["relay_calls_per_story"] == found["bare_calls_per_story"] == 5
+    assert found["bare_calls_per_story"] == 5
+    assert 5 <= found["relay_calls_per_story"] <= 6
     assert only_inserted(found["tables"])
     assert found["tables"]["outbox.steps"]["inserted"] == 180
     assert found["tables"]["outbox.receipts"]["inserted"] == 60
