@@ -91,7 +91,7 @@ async def open_handler_with(
             f"found {runtime.lease_seconds:g} s: raise OUTBOX_LEASE_SECONDS, or lower those"
         )
     connections, keys, metrics = runtime.connections, open_key_ring(settings), PublisherMetrics(runtime.registry)
-    meter = Meter(connections, settings.slow_seconds)
+    meter = Meter(connections, settings.slow_seconds, settings.limit_seconds)
     try:
         async with open_graph(settings, metrics, meter) as graph, open_media(settings) as media:
             services = (meter, Refresher(connections, graph, keys, metrics), Gauges(connections, metrics))

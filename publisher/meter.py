@@ -64,12 +64,14 @@ class Reading:
     Attributes:
         usage: What was said.
         read_at: When, by this process's monotonic clock.
+        limit_seconds: How long it holds where no time is stated.
         stored: What the table says, as far as we know.
         stored_at: Since when it says so.
     """
 
     usage: Usage
     read_at: float
+    limit_seconds: float
     stored: Usage | None = None
     stored_at: float = 0.0
 
@@ -82,7 +84,7 @@ class Reading:
 
     def hold_seconds(self, now: float) -> float:
         """How long the hold still lasts."""
-        return max(0.0, self.read_at + self.usage.hold_seconds - now)
+        return max(0.0, self.read_at + self.usage.hold_seconds(self.limit_seconds) - now)
 
     def is_due(self, now: float) -> bool:
         """Whether the table should be told."""
@@ -126,11 +128,13 @@ class Meter:
     Attributes:
         connections: Where the table is.
         slow_seconds: The first and the longest pause between the turns of an account whose calls are spread.
+        limit_seconds: How long an account at its limit pauses where Meta states no time.
         clock: Monotonic.
     """
 
     connections: Connections
     slow_seconds: tuple[float, float]
+    limit_seconds: float = HOUR
     clock: Callable[[], float] = time.monotonic
     _readings: dict[str, Reading] = field(default_factory=dict)
     _lines: dict[str, Line] = field(default_factory=dict)
@@ -142,7 +146,7 @@ class Meter:
         for subject, usage in read_usage(headers, account).items():
             reading = self._readings.get(subject)
             if reading is None:
-                reading = self._readings[subject] = Reading(usage, now)
+                reading = self._readings[subject] = Reading(usage, now, self.limit_seconds)
             elif usage.regain_seconds == 0 and reading.hold_seconds(now) > 0 and usage.pace is not Pace.OK:
                 # An answer without a time to wait does not shorten one that was stated; only a low figure ends it.
                 continue
@@ -202,7 +206,7 @@ class Meter:
     def _take(self, subject: str, usage: Usage, read_at: float, now: float) -> None:
         reading = self._readings.get(subject)
         if reading is None:
-            self._readings[subject] = Reading(usage, read_at, usage, now)
+            self._readings[subject] = Reading(usage, read_at, self.limit_seconds, usage, now)
         elif read_at > reading.read_at + 0.5:
             reading.usage, reading.read_at, reading.stored, reading.stored_at = usage, read_at, usage, now
 

@@ -63,12 +63,11 @@ class Usage:
             return Pace.HELD
         return Pace.SLOW if self.percent >= SLOW_PERCENT else Pace.OK
 
-    @property
-    def hold_seconds(self) -> float:
-        """How long to make no call, counted from the answer: until the stated time, else until the hour is over."""
+    def hold_seconds(self, limit_seconds: float = HOUR) -> float:
+        """Return how long to make no call, counted from the answer: until the stated time, else for the limit's."""
         if self.pace is not Pace.HELD:
             return 0.0
-        return self.regain_seconds or HOUR
+        return self.regain_seconds or limit_seconds
 
 
 def read_usage(headers: Mapping[str, str], account: str) -> dict[str, Usage]:

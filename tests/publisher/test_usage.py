@@ -62,7 +62,7 @@ def test_the_highest_figure_counts(headers: dict[str, str], found: dict[str, Usa
 )
 def test_slow_from_75_held_from_90_or_for_a_stated_time(usage: Usage, pace: Pace, seconds: float) -> None:
     """A stated time goes before the hour."""
-    assert (usage.pace, usage.hold_seconds) == (pace, seconds)
+    assert (usage.pace, usage.hold_seconds()) == (pace, seconds)
 
 
 def test_the_pause_grows_with_the_figure() -> None:
@@ -85,7 +85,7 @@ class Hands:
 
 def metered(stage: Stage, percent: int, *, header: str = "X-Page-Usage") -> tuple[Meter, Hands]:
     hands = Hands()
-    meter = Meter(stage.connections, (2, 30), hands)
+    meter = Meter(stage.connections, (2, 30), clock=hands)
     meter.note(KEY, {header: f'{{"call_count":{percent}}}'})
     return meter, hands
 
@@ -129,10 +129,22 @@ async def test_from_90_on_whoever_it_is_about_pauses_for_the_hour(stage: Stage, 
     assert meter.admit(KEY, EventId(1)) is None
 
 
+async def test_where_no_time_is_stated_the_setting_says_how_long(stage: Stage) -> None:
+    """As after a limit error: one pause, one setting."""
+    hands = Hands()
+    meter = Meter(stage.connections, (2, 30), limit_seconds=4, clock=hands)
+    meter.note(KEY, {"X-Page-Usage": '{"call_count":100}'})
+    hold = meter.admit(KEY, EventId(1))
+    assert isinstance(hold, Hold)
+    assert hold.delay_seconds == 4
+    hands.now += 4
+    assert meter.admit(KEY, EventId(1)) is None
+
+
 async def test_a_stated_time_is_not_shortened_by_a_figure(stage: Stage) -> None:
     """Another call's answer that states none; but a low figure ends it."""
     hands = Hands()
-    meter = Meter(stage.connections, (2, 30), hands)
+    meter = Meter(stage.connections, (2, 30), clock=hands)
     meter.note(KEY, {"X-Business-Use-Case-Usage": '{"1":[{"call_count":99,"estimated_time_to_regain_access":120}]}'})
     meter.note(KEY, {"X-Business-Use-Case-Usage": '{"1":[{"call_count":91,"estimated_time_to_regain_access":0}]}'})
     hold = meter.admit(KEY, EventId(1))
@@ -159,7 +171,7 @@ async def test_relays_share_what_they_read(stage: Stage) -> None:
 async def test_the_table_is_written_when_a_step_is_crossed_else_once_a_minute(stage: Stage) -> None:
     """It is no hot row."""
     hands = Hands()
-    meter = Meter(stage.connections, (2, 30), hands)
+    meter = Meter(stage.connections, (2, 30), clock=hands)
     written: list[int] = []
     for percent, seconds in ((10, 0), (14, 1), (19, 1), (20, 1), (21, 1), (22, 90), (74, 1), (75, 1), (76, 1)):
         hands.now += seconds
