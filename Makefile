@@ -15,8 +15,8 @@ setup: $(STAMP) ## make the virtual environment from requirements.lock
 demo: $(STAMP) ## run the main job: PostgreSQL, sandbox, relay, 40 stories (ARGS=--once ends by itself)
 	@$(BIN)/outbox demo $(ARGS)
 
-test: $(STAMP) ## run the whole test suite on a real PostgreSQL (ARGS=... goes to pytest)
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(STAMP) ## run the whole test suite on a real PostgreSQL, a file on each core (ARGS=... goes to pytest)
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 test-matrix: $(STAMP) ## run the test suite on PostgreSQL 14 to 17 (needs npm; RELEASES="14 16", ARGS=...)
 	@$(BIN)/python -m tests.matrix $(RELEASES) -- $(ARGS)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import secrets
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
@@ -11,11 +13,19 @@ import pytest
 from schema.embedded import EmbeddedPostgres
 from tests.postgres import SETTINGS, Choice, Databases, bindir, choose, open_databases, running
 
+DICE: Final = ("CHAOS_SEED", "SOAK_SEED")
 CHOICE: Final = pytest.StashKey[Choice]()
 
 
-def pytest_report_header(config: pytest.Config) -> str:
-    return f"PostgreSQL: {_choice(config).reason}"
+def pytest_configure() -> None:
+    """Throw the dice of the run once: its workers inherit them, and the header tells them."""
+    for name in DICE:
+        os.environ.setdefault(name, str(secrets.randbelow(1_000_000)))
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    dice = ", ".join(f"{name}={os.environ[name]}" for name in DICE)
+    return [f"PostgreSQL: {_choice(config).reason}", f"dice: {dice}"]
 
 
 def _choice(config: pytest.Config) -> Choice:

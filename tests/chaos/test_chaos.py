@@ -7,7 +7,6 @@ same dice again, though processes and networks have dice of their own; `CHAOS_FA
 from __future__ import annotations
 
 import os
-import secrets
 import time
 from collections import Counter as Tally
 from pathlib import Path
@@ -25,7 +24,7 @@ from tests.proxy import Mode
 pytestmark = pytest.mark.anyio
 
 FAULT_COUNT = int(os.environ.get("CHAOS_FAULTS", "8"))
-SEED = int(os.environ.get("CHAOS_SEED") or secrets.randbelow(1_000_000))
+SEED = int(os.environ["CHAOS_SEED"])
 RELAY_COUNT = 4
 SETTLE_SECONDS = 120.0
 

@@ -7,7 +7,6 @@ under each of them; `SOAK_VARIANTS=300 SOAK_REPUBLISH=duplicate SOAK_SEED=7 make
 from __future__ import annotations
 
 import os
-import secrets
 import time
 from pathlib import Path
 from random import Random
@@ -22,7 +21,7 @@ from tests.chaos.load import open_accounts
 pytestmark = pytest.mark.anyio
 
 VARIANT_COUNT = int(os.environ.get("SOAK_VARIANTS", "40"))
-SEED = int(os.environ.get("SOAK_SEED") or secrets.randbelow(1_000_000))
+SEED = int(os.environ["SOAK_SEED"])
 REPUBLISH = (os.environ.get("SOAK_REPUBLISH") or ("error", "same_id", "duplicate")[SEED % 3]).split()
 RELAY_COUNT = 2
 # How long nothing may end before something is stuck.
