@@ -54,6 +54,7 @@ FAMILIES = {
     "outbox_dispatch_delay_seconds": ("histogram", {"le"}),
     "outbox_settle_delay_seconds": ("histogram", {"le"}),
     "outbox_listener_connected": ("gauge", set()),
+    "outbox_listener_deaf": ("counter", set()),
     "outbox_lanes_owned": ("gauge", set()),
     "outbox_notification_queue_usage_ratio": ("gauge", set()),
     "outbox_rings": ("counter", set()),
