@@ -18,8 +18,9 @@ from schema.server import connect
 VACUUM: LiteralString = "vacuum (analyze)"
 """What autovacuum would come for amid the measurement, to tables that are all new: its transactions count, too."""
 
-SETTLING_SECONDS: Final = 3.0
-"""A relay that has just begun, or has just had an event, looks more often for a while."""
+SETTLING_SECONDS: Final = 12.0
+"""A relay that has just begun, or has just had an event, looks more often for a while; and an idle backend reports the
+transactions that it has made within 10 seconds."""
 
 
 @dataclass(frozen=True, slots=True)
