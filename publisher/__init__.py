@@ -10,7 +10,7 @@
       v
     saga.py                    the pipeline: prepare, look, intent, call, done; or reconcile
       |- preparation.py        what can be repeated: media that fit, parts that are made, sent and ready
-      |    |- media.py         fetches the beginning of a medium; media_facts.py reads it, media_rules.py judges it
+      |    |- media/           fetches the beginning of a medium, reads it, judges it
       |- allowance.py          what an account may still publish in 24 hours, and when the next one may be
       |- trail.py              what the steps so far say
       |- reconcile.py          pure: from evidence to live, absent, undecided, person
@@ -18,11 +18,9 @@
       |- limits.py             pure: from an error to a hold, a retry, an end
       v
     placement.py               what a placement can do: its parts, publish, look
-      |- instagram.py          containers: story, feed, carousel, reel
-      |- page_stories.py       a photo or video as a story
-      |- page_photos.py        unpublished photos, and the post of them
-      |- page_posts.py         a text or a link
-      |- page_videos.py        videos and their uploads; reels and videos in the feed
+      |- instagram/            containers: story, feed, carousel, reel
+      |- page/                 a Page's stories, photos, videos, reels, texts and links
+      |- uploads.py            pure: how far a video's bytes have arrived
       v
     edges.py                   a list, read to its end
       v

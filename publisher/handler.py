@@ -26,7 +26,7 @@ from publisher.allowance import Allowance, Allowances
 from publisher.errors import GraphError, NoAnswer, SettingsUnsuitable, TokenUnreadable
 from publisher.gauges import Gauges
 from publisher.graph import GraphClient, open_graph
-from publisher.media import MediaClient, open_media
+from publisher.media.client import MediaClient, open_media
 from publisher.meter import Meter
 from publisher.metrics import PublisherMetrics
 from publisher.placement import HandleState, HandleStatus, MediaType, Medium, Placement, PostType, Sight, text_digest

@@ -18,15 +18,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeAlias
 
+import orjson
 from pydantic import SecretStr
 
 from publisher.graph import GraphClient
-from publisher.instagram import Container, InstagramAccount, InstagramPost, as_json
-from publisher.page import Page
-from publisher.page_photos import Photo, PhotoPost
-from publisher.page_posts import TextPost
-from publisher.page_stories import PageStory
-from publisher.page_videos import PageVideo, SessionVideo, VideoPost
+from publisher.instagram.account import InstagramAccount
+from publisher.instagram.containers import Container
+from publisher.instagram.posts import InstagramPost
+from publisher.page.account import Page
+from publisher.page.photos import Photo, PhotoPost
+from publisher.page.stories import PageStory
+from publisher.page.text import TextPost
+from publisher.page.videos import PageVideo, SessionVideo, VideoPost
 from publisher.placement import MediaType, Medium, Placement, PostType
 from publisher.variants import Account, Variant
 
@@ -51,21 +54,22 @@ def page_post(variant: Variant, page: Page) -> Placement:
     text = variant.caption or ""
     match variant.placement:
         case "post":
-            return TextPost(page, text, variant.link)
+            return TextPost(page, "post", (), text, variant.link)
         case "photo" | "photos":
             photos = (Photo(page, f"photo {number}", medium) for number, medium in enumerate(variant.media, start=1))
             return PhotoPost(page, variant.placement, tuple(photos), text)
         case "video":
             words = _given(description=text, title=variant.video_title)
-            return VideoPost(page, "video", SessionVideo(page, variant.media[0], words), text)
+            return VideoPost(page, "video", (SessionVideo(page, "video", variant.media[0], words),), text)
         case "reel":
             words = {"video_state": "PUBLISHED", **_given(description=text, title=variant.video_title)}
-            return VideoPost(page, "reel", PageVideo(page, "video_reels", variant.media[0], words), text)
+            video = PageVideo(page, "video", variant.media[0], "video_reels", words)
+            return VideoPost(page, "reel", (video,), text)
         case _:
             medium = variant.media[0]
             is_image = medium.media_type is MediaType.IMAGE
-            part = Photo(page, "photo", medium) if is_image else PageVideo(page, "video_stories", medium)
-            return PageStory(page, part)
+            part = Photo(page, "photo", medium) if is_image else PageVideo(page, "video", medium, "video_stories")
+            return PageStory(page, "story", (part,), "")
 
 
 def instagram_post(variant: Variant, account: InstagramAccount) -> InstagramPost:
@@ -93,7 +97,7 @@ def _post(variant: Variant) -> Parameters:
     parameters = _given(
         caption=variant.caption,
         location_id=variant.location_id,
-        collaborators=as_json(variant.collaborators) if variant.collaborators else None,
+        collaborators=_as_json(variant.collaborators) if variant.collaborators else None,
     )
     if variant.placement == "feed":
         parameters |= _given(alt_text=variant.media[0].alt_text) | _tags(variant.media[0])
@@ -119,7 +123,12 @@ def _child(medium: Medium) -> Parameters:
 
 
 def _tags(medium: Medium) -> Parameters:
-    return _given(user_tags=as_json(medium.user_tags) if medium.user_tags else None)
+    return _given(user_tags=_as_json(medium.user_tags) if medium.user_tags else None)
+
+
+def _as_json(value: object) -> str:
+    """Return lists and objects as Graph takes them in a form."""
+    return orjson.dumps(value).decode()
 
 
 def _given(**values: str | None) -> Parameters:

@@ -11,7 +11,7 @@ from relay.cli.accounts import PlatformOption
 from relay.cli.printing import JsonFlag, print_json, print_table
 
 if TYPE_CHECKING:
-    from publisher.media_rules import Facts
+    from publisher.media.rules import Facts
     from publisher.placement import Medium
 
 REFUSED = 1
@@ -43,7 +43,7 @@ def check_media(
     import anyio  # noqa: PLC0415 (help needs none of it)
 
     from publisher.errors import MediaUnsuitable  # noqa: PLC0415
-    from publisher.media_rules import findings  # noqa: PLC0415
+    from publisher.media.rules import findings  # noqa: PLC0415
 
     medium = _medium(url, platform, placement, kind)
     try:
@@ -61,7 +61,7 @@ def check_media(
 
 def _medium(url: str, platform: PlatformOption, placement: str, kind: KindOption | None) -> Medium:
     """Return what is to be read; a placement without media, or without this kind of it, is bad usage."""
-    from publisher.media_rules import RULES, kinds_of  # noqa: PLC0415 (help needs none of it)
+    from publisher.media.rules import RULES, kinds_of  # noqa: PLC0415 (help needs none of it)
     from publisher.placement import MediaType, Medium  # noqa: PLC0415
 
     kinds = kinds_of(platform.value, placement)
@@ -93,7 +93,7 @@ def _by_ending(url: str) -> str | None:
 
 
 async def _measure(medium: Medium) -> Facts:
-    from publisher.media import open_media  # noqa: PLC0415 (help needs none of it)
+    from publisher.media.client import open_media  # noqa: PLC0415 (help needs none of it)
     from publisher.settings import PublisherSettings  # noqa: PLC0415
 
     async with open_media(PublisherSettings.load()) as client:

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from publisher.edges import PAGES_MAX, instant, read_edge
 from publisher.errors import NoAnswer
-from publisher.page_videos import video_status
+from publisher.page.video_status import video_status
 from publisher.placement import Endpoint, HandleState
 from tests.publisher.test_graph import TOKEN, Answer, graph_that
 

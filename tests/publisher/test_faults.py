@@ -18,7 +18,7 @@ from outbox.outcome import Dead, Defer, Hold, Published, Reason, Retry, Unknown
 from outbox.resolution import Resolution
 from publisher.graph import GraphClient
 from publisher.handler import VariantHandler
-from publisher.media import open_media
+from publisher.media.client import open_media
 from publisher.metrics import PublisherMetrics
 from publisher.placement import Endpoint
 from tests.publisher.stage import KINDS, PREPARING, PUBLISHING, Stage, open_stage, quick

@@ -14,9 +14,9 @@ from PIL import Image
 from outbox.event import JsonObject
 from outbox.outcome import Dead, Published, Retry
 from publisher.errors import MediaUnreachable, MediaUnsuitable
-from publisher.media import REDIRECTS_MAX, MediaClient, open_media
-from publisher.media_facts import IMAGE_HEAD_BYTES, video_facts
-from publisher.media_rules import RULES, Rule, violations
+from publisher.media.client import REDIRECTS_MAX, MediaClient, open_media
+from publisher.media.facts import IMAGE_HEAD_BYTES, video_facts
+from publisher.media.rules import RULES, Rule, violations
 from publisher.placement import MediaType, Medium
 from publisher.settings import PublisherSettings
 from tests.publisher.stage import VIDEO, Stage, open_stage, picture, quick

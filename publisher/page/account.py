@@ -1,4 +1,4 @@
-"""A Facebook Page as its posts share it: who publishes, and what the answers to publishing look like."""
+"""A Facebook Page: who publishes, and what its lists show."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from datetime import datetime, timedelta
 
 from pydantic import SecretStr
 
-from outbox.event import JsonObject
 from publisher.edges import instant, read_edge
-from publisher.errors import NoAnswer
 from publisher.graph import GraphClient, required_id
 from publisher.placement import Endpoint, LivePost, text_digest
 
@@ -51,10 +49,3 @@ class Page:
             )
             for item in items
         )
-
-
-def post_id(endpoint: Endpoint, answer: JsonObject) -> str | None:
-    """`success` alone is an answer; Meta prints post_id as a number, live it was text."""
-    if answer.get("success") is not True and "post_id" not in answer:
-        raise NoAnswer(f"expected success from {endpoint}, found neither success nor an error")
-    return required_id(endpoint, answer, "post_id") if "post_id" in answer else None

@@ -14,60 +14,30 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 from outbox.event import JsonObject
 from publisher.errors import GraphError, NoAnswer
 from publisher.graph import required_id
-from publisher.instagram import COMPLETE, received_bytes
-from publisher.page import Page, post_id
-from publisher.placement import (
-    Endpoint,
-    HandleState,
-    HandleStatus,
-    LivePost,
-    MediaType,
-    Medium,
-    PostType,
-    Prepared,
-    Sight,
-    digest,
-)
+from publisher.page.account import Page
+from publisher.page.post import PagePart, PagePost, post_id
+from publisher.page.video_status import video_status
+from publisher.placement import Endpoint, HandleState, HandleStatus, LivePost, Medium, PostType, Prepared, Sight, digest
 
 # Meta names no size; a chunk is held in memory.
 CHUNK_BYTES = 4 * 1_048_576
 
 
 @dataclass(frozen=True, slots=True)
-class PageVideo:
+class PageVideo(PagePart):
     """A video that is uploaded and not finished yet.
 
     Attributes:
-        page: Whose it is.
         edge: video_stories or video_reels.
-        medium: The video.
         finish_with: What the call that finishes it says beside.
     """
 
-    page: Page
     edge: str
-    medium: Medium
     finish_with: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        """The name of the step that prepares."""
-        return "video"
-
-    @property
-    def media_type(self) -> MediaType:
-        """A video."""
-        return MediaType.VIDEO
-
-    @property
-    def rests_on_others(self) -> bool:
-        """Videos stand alone."""
-        return False
 
     @property
     def upload(self) -> Medium | None:
@@ -109,27 +79,14 @@ class PageVideo:
 
 
 @dataclass(frozen=True, slots=True)
-class SessionVideo:
-    """A video that is uploaded in chunks to a session of `/videos`, and not finished yet."""
+class SessionVideo(PagePart):
+    """A video that is uploaded in chunks to a session of `/videos`, and not finished yet.
 
-    page: Page
-    medium: Medium
+    Attributes:
+        finish_with: What the call that finishes it says beside.
+    """
+
     finish_with: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        """The name of the step that prepares."""
-        return "video"
-
-    @property
-    def media_type(self) -> MediaType:
-        """A video."""
-        return MediaType.VIDEO
-
-    @property
-    def rests_on_others(self) -> bool:
-        """Videos stand alone."""
-        return False
 
     @property
     def upload(self) -> Medium | None:
@@ -174,55 +131,14 @@ class SessionVideo:
 
 
 @dataclass(frozen=True, slots=True)
-class VideoPost:
+class VideoPost(PagePost):
     """A reel, or a video in the feed. Its id is the video's: Meta names no post (sheet 2.4)."""
 
-    page: Page
-    name: str
-    part: PageVideo | SessionVideo
-    text: str
-
-    @property
-    def platform(self) -> str:
-        """Facebook."""
-        return "facebook"
-
-    @property
-    def media(self) -> tuple[Medium, ...]:
-        """The video."""
-        return (self.part.medium,)
-
-    @property
-    def parts(self) -> tuple[PageVideo | SessionVideo, ...]:
-        """The video."""
-        return (self.part,)
-
-    @property
-    def published_parts(self) -> tuple[PageVideo | SessionVideo, ...]:
-        """The video."""
-        return (self.part,)
-
-    @property
-    def post_type(self) -> PostType:
-        """A video."""
-        return PostType.VIDEO
-
-    @property
-    def names_its_handle(self) -> bool:
-        """The video itself tells what became of it."""
-        return True
-
-    def handles(self, prepared: Sequence[Prepared]) -> list[str]:
-        """Return the video."""
-        return [prepared[0].handle]
-
-    async def live_ids(self, now: datetime) -> list[str]:  # noqa: ARG002
-        """Nothing is needed before the call: the video tells."""
-        return []
+    parts: Sequence[PageVideo | SessionVideo]
 
     async def publish(self, prepared: Sequence[Prepared]) -> str | None:
         """Finish the video."""
-        return post_id(Endpoint.VIDEO_FINISH, await self.part.finish(prepared[0])) or prepared[0].handle
+        return post_id(Endpoint.VIDEO_FINISH, await self.parts[0].finish(prepared[0])) or prepared[0].handle
 
     async def look(self, handles: Sequence[str], since: datetime) -> Sight:  # noqa: ARG002
         """Read the video: it says whether it was published. One that can't be read says nothing."""
@@ -235,10 +151,6 @@ class VideoPost:
         """Read the Page's reels, or its feed."""
         return (await self.page.reels(since)) if self.name == "reel" else (await self.page.feed(since))
 
-    async def permalink(self, remote_id: str) -> str | None:
-        """Read the video's address."""
-        return await self.page.address(remote_id)
-
 
 async def read_video(page: Page, video: str) -> HandleStatus:
     """Read a video; one that can't be read just now (100/33) counts as gone."""
@@ -249,42 +161,3 @@ async def read_video(page: Page, video: str) -> HandleStatus:
             return HandleStatus(HandleState.GONE, str(error))
         raise
     return video_status(answer.get("status"))
-
-
-def video_status(status: Any) -> HandleStatus:
-    """Read the `status` object of a video, with how much of it has arrived. Pure.
-
-    A video whose processing has begun is not finished before it is through: a failure shows then, not after the
-    irreversible call. One that was finished and is at work may still go live.
-    """
-    if not isinstance(status, dict):
-        return HandleStatus(HandleState.GONE, "no status")
-    state, text = _state(status)
-    uploading = _phase(status, "uploading_phase")
-    return HandleStatus(state, text, received_bytes(uploading), str(uploading.get("status")).lower() in COMPLETE)
-
-
-def _state(status: dict[str, Any]) -> tuple[HandleState, str]:
-    phases = {name: _phase(status, f"{name}_phase") for name in ("uploading", "processing", "publishing")}
-    if str(phases["publishing"].get("publish_status")).lower() == "published":
-        return HandleState.PUBLISHED, ""
-    for phase in phases.values():
-        # A phase that failed may keep its status and only carry an error (Meta: Reels publishing guide).
-        error = phase.get("error")
-        if isinstance(error, dict) or str(phase.get("status")).lower() == "error":
-            return HandleState.FAILED, str(error.get("message", "")) if isinstance(error, dict) else ""
-    overall = str(status.get("video_status")).lower()
-    if overall in {"upload_failed", "error"}:
-        return HandleState.FAILED, ""
-    if overall == "expired":
-        return HandleState.EXPIRED, ""
-    is_at_work = any(str(phases[name].get("status")).lower() == "in_progress" for name in phases)
-    is_uploaded = str(phases["uploading"].get("status")).lower() in COMPLETE
-    if overall in {"upload_complete", "ready"} or is_uploaded:
-        return (HandleState.PROCESSING if is_at_work else HandleState.READY), ""
-    return HandleState.PROCESSING, ""
-
-
-def _phase(status: dict[str, Any], name: str) -> dict[str, Any]:
-    phase = status.get(name)
-    return phase if isinstance(phase, dict) else {}

@@ -15,38 +15,13 @@ from datetime import datetime
 
 from publisher.errors import GraphError
 from publisher.graph import required_id
-from publisher.page import Page
-from publisher.placement import (
-    Endpoint,
-    HandleState,
-    HandleStatus,
-    LivePost,
-    MediaType,
-    Medium,
-    PostType,
-    Prepared,
-    Sight,
-    digest,
-)
+from publisher.page.post import PagePart, PagePost
+from publisher.placement import Endpoint, HandleState, HandleStatus, LivePost, Medium, PostType, Prepared, Sight, digest
 
 
 @dataclass(frozen=True, slots=True)
-class Photo:
+class Photo(PagePart):
     """An unpublished photo."""
-
-    page: Page
-    name: str
-    medium: Medium
-
-    @property
-    def media_type(self) -> MediaType:
-        """An image."""
-        return MediaType.IMAGE
-
-    @property
-    def rests_on_others(self) -> bool:
-        """Photos stand alone."""
-        return False
 
     @property
     def upload(self) -> Medium | None:
@@ -76,46 +51,8 @@ class Photo:
 
 
 @dataclass(frozen=True, slots=True)
-class PhotoPost:
+class PhotoPost(PagePost):
     """A post of one photo or several."""
-
-    page: Page
-    name: str
-    parts: tuple[Photo, ...]
-    text: str
-
-    @property
-    def platform(self) -> str:
-        """Facebook."""
-        return "facebook"
-
-    @property
-    def media(self) -> tuple[Medium, ...]:
-        """The photos."""
-        return tuple(part.medium for part in self.parts)
-
-    @property
-    def published_parts(self) -> tuple[Photo, ...]:
-        """All photos."""
-        return self.parts
-
-    @property
-    def post_type(self) -> PostType:
-        """Photos."""
-        return PostType.IMAGE
-
-    @property
-    def names_its_handle(self) -> bool:
-        """A photo names its post."""
-        return True
-
-    def handles(self, prepared: Sequence[Prepared]) -> list[str]:
-        """Return the photos."""
-        return [photo.handle for photo in prepared]
-
-    async def live_ids(self, now: datetime) -> list[str]:  # noqa: ARG002
-        """Nothing is needed before the call: the photos tell."""
-        return []
 
     async def publish(self, prepared: Sequence[Prepared]) -> str | None:
         """Post the photos. In a form, since attached_media sent as JSON was dropped in silence (sheet 2.4)."""
@@ -143,11 +80,3 @@ class PhotoPost:
                 post = required_id(Endpoint.PHOTO, answer, "page_story_id")
                 return Sight(status, (LivePost(post, handle, PostType.IMAGE),), is_exact=True)
         return Sight(status, (), is_exact=status.state is HandleState.READY)
-
-    async def live(self, since: datetime) -> tuple[LivePost, ...]:
-        """Read the Page's feed."""
-        return await self.page.feed(since)
-
-    async def permalink(self, remote_id: str) -> str | None:
-        """Read the post's address."""
-        return await self.page.address(remote_id)

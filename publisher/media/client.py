@@ -25,8 +25,8 @@ from aiohttp.resolver import DefaultResolver
 
 from outbox.event import JsonObject
 from publisher.errors import MediaUnreachable, MediaUnsuitable
-from publisher.media_facts import IMAGE_HEAD_BYTES, VIDEO_HEAD_BYTES, image_facts, video_facts
-from publisher.media_rules import violations
+from publisher.media.facts import IMAGE_HEAD_BYTES, VIDEO_HEAD_BYTES, image_facts, video_facts
+from publisher.media.rules import violations
 from publisher.placement import MediaType, Medium, Placement
 from publisher.settings import PublisherSettings
 

@@ -2,7 +2,7 @@
 
 photo   POST /{page}/photos published=false            -> photo
         POST /{page}/photo_stories photo_id            -> post     irreversible
-video   a video (`page_videos.py`), then
+video   a video (`videos.py`), then
         POST /{page}/video_stories upload_phase=finish -> post     irreversible
 both    GET  /{page}/stories                           media_id is the photo or the video that was sent
 """
@@ -16,10 +16,9 @@ from datetime import datetime, timedelta
 from outbox.event import JsonObject
 from publisher.edges import instant, read_edge
 from publisher.graph import required_id
-from publisher.page import Page, post_id
-from publisher.page_photos import Photo
-from publisher.page_videos import PageVideo
-from publisher.placement import Endpoint, LivePost, Medium, PostType, Prepared, Sight
+from publisher.page.post import PagePost, post_id
+from publisher.page.videos import PageVideo
+from publisher.placement import Endpoint, LivePost, Prepared, Sight
 
 # Between Meta's clock and the database's.
 CLOCK_SLACK = timedelta(hours=1)
@@ -28,71 +27,21 @@ _WAS_LIVE = frozenset({"published", "archived"})
 
 
 @dataclass(frozen=True, slots=True)
-class PageStory:
-    """A photo or video story."""
-
-    page: Page
-    part: Photo | PageVideo
-
-    @property
-    def platform(self) -> str:
-        """Facebook."""
-        return "facebook"
-
-    @property
-    def name(self) -> str:
-        """The placement."""
-        return "story"
-
-    @property
-    def media(self) -> tuple[Medium, ...]:
-        """The photo or the video."""
-        return (self.part.medium,)
-
-    @property
-    def parts(self) -> tuple[Photo | PageVideo, ...]:
-        """The photo or the video."""
-        return (self.part,)
-
-    @property
-    def published_parts(self) -> tuple[Photo | PageVideo, ...]:
-        """The photo or the video."""
-        return (self.part,)
-
-    @property
-    def post_type(self) -> PostType:
-        """What it shows."""
-        return PostType(self.part.media_type.value)
-
-    @property
-    def text(self) -> str:
-        """A story has none."""
-        return ""
-
-    @property
-    def names_its_handle(self) -> bool:
-        """Stories name the photo or video that they were made from."""
-        return True
-
-    def handles(self, prepared: Sequence[Prepared]) -> list[str]:
-        """Return the photo or the video."""
-        return [prepared[0].handle]
-
-    async def live_ids(self, now: datetime) -> list[str]:  # noqa: ARG002
-        """Nothing is needed before the call: the handle tells."""
-        return []
+class PageStory(PagePost):
+    """A photo or video story. Stories name the photo or video that they were made from."""
 
     async def publish(self, prepared: Sequence[Prepared]) -> str | None:
         """Make a story of the photo or of the video."""
-        if isinstance(self.part, PageVideo):
-            return post_id(Endpoint.VIDEO_FINISH, await self.part.finish(prepared[0]))
+        part = self.parts[0]
+        if isinstance(part, PageVideo):
+            return post_id(Endpoint.VIDEO_FINISH, await part.finish(prepared[0]))
         path, parameters = f"{self.page.id}/photo_stories", {"photo_id": prepared[0].handle}
         answer = await self.page.graph.post(Endpoint.PHOTO_STORIES, path, self.page.token, parameters)
         return post_id(Endpoint.PHOTO_STORIES, answer)
 
     async def look(self, handles: Sequence[str], since: datetime) -> Sight:
         """Read the photo or video, then the Page's stories."""
-        status = await self.part.status(Prepared(handles[0]))
+        status = await self.parts[0].status(Prepared(handles[0]))
         return Sight(status, await self.live(since), is_exact=True)
 
     async def permalink(self, remote_id: str) -> str | None:

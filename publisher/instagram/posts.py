@@ -1,0 +1,108 @@
+"""Posts of an Instagram account.
+
+A placement is data: the parameters of its container and of its children (`placements.py`), and the list that shows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from outbox.event import JsonObject
+from publisher.edges import instant, read_edge
+from publisher.graph import required_id
+from publisher.instagram.account import InstagramAccount
+from publisher.instagram.containers import Container, container_status
+from publisher.placement import Endpoint, LivePost, Medium, PostType, Prepared, Sight, text_digest
+
+# What is older is not ours: the reconciling window, and Meta's clock against the database's.
+YOUNG = timedelta(hours=1)
+_POST_TYPES = {"IMAGE": PostType.IMAGE, "VIDEO": PostType.VIDEO, "CAROUSEL_ALBUM": PostType.CAROUSEL}
+
+
+@dataclass(frozen=True, slots=True)
+class InstagramPost:
+    """A story, a feed image, a carousel or a reel.
+
+    Attributes:
+        account: Whose it is.
+        name: The placement.
+        media: What it shows.
+        parts: Its containers; the last one is published.
+        post_type: What the post shows in the account's list.
+        text: The caption.
+    """
+
+    account: InstagramAccount
+    name: str
+    media: tuple[Medium, ...]
+    parts: tuple[Container, ...]
+    post_type: PostType
+    text: str = ""
+
+    @property
+    def platform(self) -> str:
+        """Instagram."""
+        return "instagram"
+
+    @property
+    def published_parts(self) -> Sequence[Container]:
+        """The last container: children stay good for another one (sheet 6.3)."""
+        return self.parts[-1:]
+
+    @property
+    def names_its_handle(self) -> bool:
+        """Neither list names the container."""
+        return False
+
+    def handles(self, prepared: Sequence[Prepared]) -> list[str]:
+        """Return the container that is published."""
+        return [prepared[-1].handle]
+
+    async def live_ids(self, now: datetime) -> list[str]:
+        """Return the ids of the account's live stories, or of its young posts."""
+        return [post.id for post in await self.live(now)]
+
+    async def publish(self, prepared: Sequence[Prepared]) -> str | None:
+        """Publish the container."""
+        account = self.account
+        parameters = {"creation_id": prepared[-1].handle}
+        path = f"{account.id}/media_publish"
+        answer = await account.graph.post(Endpoint.MEDIA_PUBLISH, path, account.token, parameters)
+        return required_id(Endpoint.MEDIA_PUBLISH, answer, "id")
+
+    async def look(self, handles: Sequence[str], since: datetime) -> Sight:
+        """Read the container, then what is live: what is published in between is in the list."""
+        status = await container_status(self.account, handles[0])
+        return Sight(status, await self.live(since))
+
+    async def permalink(self, remote_id: str) -> str | None:
+        """Read the post's permalink."""
+        account = self.account
+        answer = await account.graph.get(Endpoint.MEDIA, remote_id, account.token, {"fields": "permalink"})
+        permalink = answer.get("permalink")
+        return permalink if isinstance(permalink, str) else None
+
+    async def live(self, since: datetime) -> tuple[LivePost, ...]:
+        """Read the account's live stories, or its posts back to an instant and an hour more."""
+        account = self.account
+        if self.name == "story":
+            endpoint, path, fields = Endpoint.INSTAGRAM_STORIES, f"{account.id}/stories", "id,timestamp,media_type"
+            items = await read_edge(account.graph, endpoint, path, account.token, {"fields": fields})
+        else:
+            endpoint, path, fields = Endpoint.INSTAGRAM_MEDIA, f"{account.id}/media", "id,timestamp,media_type,caption"
+            parameters = {"fields": fields}
+            items = await read_edge(
+                account.graph, endpoint, path, account.token, parameters, back_to=since - YOUNG, time_field="timestamp"
+            )
+        return tuple(_live_post(endpoint, item, has_text=self.name != "story") for item in items)
+
+
+def _live_post(endpoint: Endpoint, item: JsonObject, *, has_text: bool) -> LivePost:
+    return LivePost(
+        id=required_id(endpoint, item, "id"),
+        post_type=_POST_TYPES.get(str(item.get("media_type"))),
+        text_digest=text_digest(item.get("caption")) if has_text else None,
+        published_at=instant(item.get("timestamp")),
+    )
