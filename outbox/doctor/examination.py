@@ -3,68 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import LiteralString
 
 import anyio
 import psycopg
-from psycopg import AsyncConnection
 from psycopg.conninfo import make_conninfo
-from psycopg.rows import TupleRow
 
 from outbox import database
+from outbox.doctor import server, tables, work
 from outbox.doctor.finding import Finding, fail, ok, warn
+from outbox.doctor.patient import Look, Patient, Thresholds
 from outbox.errors import OutboxError
 from schema.errors import SchemaError
 from schema.migrate import require_current
 
 HAS_SCHEMA: LiteralString = "select to_regclass('outbox.events') is not null"
-
-
-@dataclass(frozen=True, slots=True)
-class Thresholds:
-    """From when on something is bad: pairs are of a warning and of a failure.
-
-    Attributes:
-        transaction_seconds: Age of the oldest open transaction.
-        backlog_seconds: Age of the oldest event that no relay has settled.
-        overdue_seconds: How long a waiting event may be due, or past its deadline.
-        delay_seconds: The 99th percentile from emit to the handler.
-        clock_seconds: How far this machine's clock may be off.
-        listen_seconds: How long a notification may take.
-        dead_rows: Dead rows of a table of ours, where they are more than ten times the live ones.
-    """
-
-    transaction_seconds: tuple[float, float] = (300, 3600)
-    backlog_seconds: tuple[float, float] = (60, 600)
-    overdue_seconds: float = 60
-    delay_seconds: tuple[float, float] = (60, 600)
-    clock_seconds: float = 5
-    listen_seconds: float = 5
-    dead_rows: int = 10_000
-
-
-@dataclass(frozen=True, slots=True)
-class Patient:
-    """What is examined.
-
-    Attributes:
-        dsn: Its address.
-        listen_dsn: The address at which the relay listens.
-        connection: In autocommit; a replica too.
-        thresholds: From when on something is bad.
-        now: This machine's clock, in seconds of the epoch.
-    """
-
-    dsn: str
-    listen_dsn: str
-    connection: AsyncConnection[TupleRow]
-    thresholds: Thresholds = field(default_factory=Thresholds)
-    now: Callable[[], float] = time.time
-
-
-Look = Callable[[Patient], Awaitable[list[Finding]]]
 
 
 async def examine(
@@ -78,8 +32,6 @@ async def examine(
 
     Where it can't be reached, or has no schema of ours, what needs that is left out.
     """
-    from outbox.doctor import server, tables, work  # noqa: PLC0415 (they know the patient)
-
     try:
         connection = await database.connect(
             make_conninfo(dsn, target_session_attrs="any"),

@@ -10,8 +10,8 @@ from typing import Any, LiteralString
 from psycopg.rows import class_row
 
 from outbox import database, pooled
-from outbox.doctor.examination import Patient
 from outbox.doctor.finding import Finding, duration, fail, graded, ok, warn
+from outbox.doctor.patient import Patient
 
 INSPECT: LiteralString = """
 select

@@ -10,8 +10,8 @@ from psycopg import sql
 from psycopg.rows import class_row
 
 from outbox import cluster
-from outbox.doctor.examination import Look, Patient
 from outbox.doctor.finding import Finding, fail, ok, warn
+from outbox.doctor.patient import Look, Patient
 
 RELAY_ROLES: LiteralString = """
 select r.rolname, r.rolsuper, r.rolbypassrls, pg_has_role(r.oid, n.nspowner, 'member') as is_owner,

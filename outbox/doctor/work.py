@@ -8,8 +8,8 @@ from typing import LiteralString
 
 from psycopg.rows import class_row
 
-from outbox.doctor.examination import Look, Patient
 from outbox.doctor.finding import Finding, duration, fail, graded, ok, warn
+from outbox.doctor.patient import Look, Patient
 from outbox.holds import HoldInForce, find_holds
 from outbox.ownership import LaneRow, find_lanes
 from outbox.resolution import find_unknown

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from time import time
 
-from outbox.doctor.examination import Thresholds, examine
+from outbox.doctor.examination import examine
 from outbox.doctor.finding import Finding, Level
+from outbox.doctor.patient import Thresholds
 
 STRICT = Thresholds(
     transaction_seconds=(0, 0), backlog_seconds=(0, 0), overdue_seconds=0, delay_seconds=(0, 0), dead_rows=1

@@ -15,8 +15,9 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from outbox.doctor.examination import Thresholds, examine
+from outbox.doctor.examination import examine
 from outbox.doctor.finding import Level, duration, worst
+from outbox.doctor.patient import Thresholds
 from outbox.doctor.server import judge_horizon
 from schema.embedded import EmbeddedPostgres
 from schema.migrate import migrate

@@ -12,8 +12,8 @@ from anyio import to_thread
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from outbox.doctor.examination import Thresholds
 from outbox.doctor.finding import Level
+from outbox.doctor.patient import Thresholds
 from tests.doctor.examining import found
 from tests.processes import poll
 
