@@ -107,11 +107,21 @@ class GraphClient:
         headers = {"offset": str(offset), "file_size": str(size_bytes), "Content-Type": "application/octet-stream"}
         return await self._upload(upload_url, token, headers, data=body)
 
-    async def transfer(self, path: str, token: SecretStr, parameters: Mapping[str, str], chunk: bytes) -> JsonObject:
-        """Send a chunk of a video to a session (Meta: Page videos; sheet 2.4)."""
+    async def post_file(
+        self,
+        endpoint: Endpoint,
+        path: str,
+        token: SecretStr,
+        parameters: Mapping[str, str],
+        *,
+        field: str,
+        name: str,
+        content: bytes,
+    ) -> JsonObject:
+        """Post a file: a photo whole (Meta: Page photos), or a chunk of a video (Meta: Page videos; sheet 2.4)."""
         form = aiohttp.FormData({**parameters, **self._proof(token)})
-        form.add_field("video_file_chunk", chunk, filename="chunk", content_type="application/octet-stream")
-        return await self._call(Endpoint.VIDEO_UPLOAD, "POST", f"{self._base}/{path}", token, data=form)
+        form.add_field(field, content, filename=name, content_type="application/octet-stream")
+        return await self._call(endpoint, "POST", f"{self._base}/{path}", token, data=form)
 
     async def _upload(
         self, upload_url: str, token: SecretStr, headers: Mapping[str, str], **options: Any

@@ -1,8 +1,8 @@
 """What a placement can do: the surface on which the saga works.
 
     parts                       what is made first, in order, and nobody sees: containers, unpublished photos, videos
-      create(before) -> Prepared
-      upload(...)               where the bytes come from us
+      create(before, file) -> Prepared
+      send(...)                 where the bytes come from us, and later
       status(prepared)          whether it can be published
     live_ids(now)               what is live before the call, where that is needed to know ours afterwards
     publish(prepared)           irreversible
@@ -112,6 +112,14 @@ class Medium:
     user_tags: list[JsonObject] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class File:
+    """What is known of a medium before its bytes are sent: how many they are, and of a photo the bytes themselves."""
+
+    size_bytes: int
+    content: bytes = b""
+
+
 class HandleState(StrEnum):
     """How a handle stands. GONE is also what Graph answers when it can't read one just now (100/33)."""
 
@@ -187,11 +195,15 @@ class Part(Protocol):
     def upload(self) -> Medium | None:
         """The medium whose bytes have to be sent after `create`; None where Meta fetches the URL."""
 
+    @property
+    def attached(self) -> Medium | None:
+        """The medium whose bytes `create` sends itself: a photo's."""
+
     def fingerprint(self, before: Sequence[Prepared]) -> str:
         """A digest of what is made: another variant, another digest."""
 
-    async def create(self, before: Sequence[Prepared], size_bytes: int | None) -> Prepared:
-        """Make it; `size_bytes` is its medium's size where that is known."""
+    async def create(self, before: Sequence[Prepared], file: File | None) -> Prepared:
+        """Make it; `file` is there where bytes are sent."""
 
     async def send(self, prepared: Prepared, body: AsyncIterator[bytes], offset: int, size_bytes: int) -> None:
         """Send the bytes of `upload` from an offset on."""

@@ -25,7 +25,7 @@ from publisher.allowance import Allowance
 from publisher.error_table import UNLISTED, Reaction
 from publisher.errors import GraphError, MediaUnreachable, MediaUnsuitable, NoAnswer, redacted
 from publisher.limits import Failure, growing
-from publisher.placement import HandleState, HandleStatus, MediaType, Medium, Part, Placement, Prepared, digest
+from publisher.placement import File, HandleState, HandleStatus, MediaType, Medium, Part, Placement, Prepared, digest
 from publisher.reactions import classify_status
 from publisher.settings import PublisherSettings
 from publisher.trail import MEDIA, UPLOAD, Trail
@@ -46,6 +46,9 @@ class MediaSource(Protocol):
 
     async def inspect(self, placement: Placement) -> list[JsonObject]:
         """Return what was found of each medium. Raises MediaUnreachable, MediaUnsuitable."""
+
+    async def read(self, url: str) -> bytes:
+        """Return a photo. Raises MediaUnreachable, MediaUnsuitable."""
 
     def stream(self, url: str, offset: int) -> AbstractAsyncContextManager[tuple[int, AsyncIterator[bytes]]]:
         """Open a medium at an offset: its whole size, and the bytes from there on. Raises MediaUnreachable."""
@@ -152,7 +155,7 @@ class Preparation:
     async def _make(self, part: Part, before: Sequence[Prepared]) -> Step:
         facts = {} if self._found is None else {MEDIA: {"request": self._media_digest(), "facts": self._found}}
         try:
-            made = await part.create(before, await self._size_bytes(part))
+            made = await part.create(before, await self._file(part))
         except (GraphError, NoAnswer):
             if facts:
                 await self.ledger.done(MEDIA, facts)
@@ -245,15 +248,18 @@ class Preparation:
         handle = (self.ledger.answer(part.name) or {}).get("handle")
         await self.ledger.refused(part.name, {"handle": handle, "why": why, "failed": failed, **(detail or {})})
 
-    async def _size_bytes(self, part: Part) -> int | None:
-        """Return how large the medium is that will be sent: some sessions have to be told at once."""
+    async def _file(self, part: Part) -> File | None:
+        """Return what `create` needs of a file whose bytes we send: a photo's whole, of a video how large it is."""
+        if part.attached is not None:
+            content = await self.media.read(part.attached.url)
+            return File(len(content), content)
         if part.upload is None:
             return None
         facts = self._found or self._facts()
         if facts is not None:
-            return int(facts[self.placement.media.index(part.upload)]["size_bytes"])
+            return File(int(facts[self.placement.media.index(part.upload)]["size_bytes"]))
         async with self.media.stream(part.upload.url, 0) as (size_bytes, _):
-            return size_bytes
+            return File(size_bytes)
 
     def _facts(self) -> list[JsonObject] | None:
         return self.trail.media_facts(self._media_digest())

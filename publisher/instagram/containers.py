@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from publisher.errors import GraphError, NoAnswer
 from publisher.graph import required_id
 from publisher.instagram.account import InstagramAccount
-from publisher.placement import Endpoint, HandleState, HandleStatus, MediaType, Medium, Prepared, digest
+from publisher.placement import Endpoint, File, HandleState, HandleStatus, MediaType, Medium, Prepared, digest
 from publisher.uploads import is_complete, phase_of, phase_status, received_bytes
 
 _STATES = {
@@ -51,12 +51,17 @@ class Container:
         """A video whose bytes we send."""
         return self.medium if self.medium is not None and self.medium.upload else None
 
+    @property
+    def attached(self) -> Medium | None:
+        """Bytes are sent afterwards: Instagram takes none with the call, and none of an image (sheet 1.4)."""
+        return None
+
     def fingerprint(self, before: Sequence[Prepared]) -> str:
         """A digest of account, parameters, medium and children."""
         children = [prepared.handle for prepared in before] if self.rests_on_others else []
         return digest("instagram", self.account.id, self.parameters, self._source(), children)
 
-    async def create(self, before: Sequence[Prepared], size_bytes: int | None) -> Prepared:  # noqa: ARG002
+    async def create(self, before: Sequence[Prepared], file: File | None) -> Prepared:  # noqa: ARG002
         """Create the container (sheet 1.2)."""
         parameters = {**self.parameters, **self._source()}
         if self.rests_on_others:

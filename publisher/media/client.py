@@ -117,6 +117,14 @@ class MediaClient:
         known = {"kind": medium.media_type.value, "content_type": content_type, "size_bytes": size_bytes, **facts}
         return {name: value for name, value in known.items() if value is not None}
 
+    async def read(self, url: str) -> bytes:
+        """Return a whole image, of a size that any image may have."""
+        async with self.fetching, self._open(url) as response:
+            content = await _read_up_to(response, IMAGE_BYTES_MAX + 1)
+        if len(content) > IMAGE_BYTES_MAX:
+            raise _unsuitable(f"at most {IMAGE_BYTES_MAX:,} bytes", "more", "Meta: Page photos")
+        return content
+
     @asynccontextmanager
     async def stream(self, url: str, offset: int) -> AsyncIterator[tuple[int, AsyncIterator[bytes]]]:
         """Open a medium at an offset: its whole size, and the bytes from there on."""

@@ -9,14 +9,27 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import PurePosixPath
+from urllib.parse import urlsplit
 
 from publisher.errors import GraphError
 from publisher.graph import required_id
 from publisher.page.post import PagePart, PagePost
-from publisher.placement import Endpoint, HandleState, HandleStatus, LivePost, Medium, PostType, Prepared, Sight, digest
+from publisher.placement import (
+    Endpoint,
+    File,
+    HandleState,
+    HandleStatus,
+    LivePost,
+    Medium,
+    PostType,
+    Prepared,
+    Sight,
+    digest,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,26 +37,27 @@ class Photo(PagePart):
     """An unpublished photo."""
 
     @property
-    def upload(self) -> Medium | None:
-        """Meta fetches the photo."""
-        return None
+    def attached(self) -> Medium | None:
+        """The photo, where we send its bytes."""
+        return self.medium if self.medium.upload else None
 
     def fingerprint(self, before: Sequence[Prepared]) -> str:  # noqa: ARG002
-        """A digest of Page and medium."""
+        """A digest of Page and medium, however it is sent."""
         return digest("facebook", self.page.id, self.medium.url, self.medium.alt_text)
 
-    async def create(self, before: Sequence[Prepared], size_bytes: int | None) -> Prepared:  # noqa: ARG002
+    async def create(self, before: Sequence[Prepared], file: File | None) -> Prepared:  # noqa: ARG002
         """Upload the photo without publishing it; it lives for a day."""
-        parameters = {"url": self.medium.url, "published": "false"}
+        page, path, parameters = self.page, f"{self.page.id}/photos", {"published": "false"}
         if self.medium.alt_text:
             parameters["alt_text_custom"] = self.medium.alt_text
-        page = self.page
-        answer = await page.graph.post(Endpoint.PHOTOS, f"{page.id}/photos", page.token, parameters)
+        if file is None:
+            answer = await page.graph.post(Endpoint.PHOTOS, path, page.token, parameters | {"url": self.medium.url})
+        else:
+            name = PurePosixPath(urlsplit(self.medium.url).path).name or "photo"
+            answer = await page.graph.post_file(
+                Endpoint.PHOTOS, path, page.token, parameters, field="source", name=name, content=file.content
+            )
         return Prepared(required_id(Endpoint.PHOTOS, answer, "id"))
-
-    async def send(self, prepared: Prepared, body: AsyncIterator[bytes], offset: int, size_bytes: int) -> None:
-        """Photos are not sent in parts."""
-        raise NotImplementedError
 
     async def status(self, prepared: Prepared) -> HandleStatus:  # noqa: ARG002
         """A photo is ready when it has been uploaded."""

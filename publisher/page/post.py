@@ -11,7 +11,7 @@ from outbox.event import JsonObject
 from publisher.errors import NoAnswer
 from publisher.graph import required_id
 from publisher.page.account import Page
-from publisher.placement import Endpoint, HandleStatus, LivePost, MediaType, Medium, PostType, Prepared, Sight
+from publisher.placement import Endpoint, File, HandleStatus, LivePost, MediaType, Medium, PostType, Prepared, Sight
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,21 +39,26 @@ class PagePart(ABC):
         return False
 
     @property
-    @abstractmethod
     def upload(self) -> Medium | None:
         """The medium whose bytes are sent after `create`."""
+        return None
+
+    @property
+    def attached(self) -> Medium | None:
+        """The medium whose bytes `create` sends itself."""
+        return None
 
     @abstractmethod
     def fingerprint(self, before: Sequence[Prepared]) -> str:
         """A digest of what is made."""
 
     @abstractmethod
-    async def create(self, before: Sequence[Prepared], size_bytes: int | None) -> Prepared:
+    async def create(self, before: Sequence[Prepared], file: File | None) -> Prepared:
         """Make it."""
 
-    @abstractmethod
     async def send(self, prepared: Prepared, body: AsyncIterator[bytes], offset: int, size_bytes: int) -> None:
         """Send the bytes of `upload` from an offset on."""
+        raise NotImplementedError
 
     @abstractmethod
     async def status(self, prepared: Prepared) -> HandleStatus:

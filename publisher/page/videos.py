@@ -21,7 +21,18 @@ from publisher.graph import required_id
 from publisher.page.account import Page
 from publisher.page.post import PagePart, PagePost, post_id
 from publisher.page.video_status import video_status
-from publisher.placement import Endpoint, HandleState, HandleStatus, LivePost, Medium, PostType, Prepared, Sight, digest
+from publisher.placement import (
+    Endpoint,
+    File,
+    HandleState,
+    HandleStatus,
+    LivePost,
+    Medium,
+    PostType,
+    Prepared,
+    Sight,
+    digest,
+)
 
 # Meta names no size; a chunk is held in memory.
 CHUNK_BYTES = 4 * 1_048_576
@@ -48,7 +59,7 @@ class PageVideo(PagePart):
         """A digest of Page, edge and medium."""
         return digest("facebook", self.page.id, self.edge, self.medium.url, self.medium.upload)
 
-    async def create(self, before: Sequence[Prepared], size_bytes: int | None) -> Prepared:  # noqa: ARG002
+    async def create(self, before: Sequence[Prepared], file: File | None) -> Prepared:  # noqa: ARG002
         """Start an upload, and tell Meta where to fetch the file unless we send it."""
         page = self.page
         parameters = {"upload_phase": "start"}
@@ -97,10 +108,10 @@ class SessionVideo(PagePart):
         """A digest of Page and medium."""
         return digest("facebook", self.page.id, "videos", self.medium.url)
 
-    async def create(self, before: Sequence[Prepared], size_bytes: int | None) -> Prepared:  # noqa: ARG002
+    async def create(self, before: Sequence[Prepared], file: File | None) -> Prepared:  # noqa: ARG002
         """Open a session for a file of a size."""
-        assert size_bytes is not None
-        answer = await self._phase(Endpoint.VIDEO_START, "start", {"file_size": str(size_bytes)})
+        assert file is not None
+        answer = await self._phase(Endpoint.VIDEO_START, "start", {"file_size": str(file.size_bytes)})
         session = required_id(Endpoint.VIDEO_START, answer, "upload_session_id")
         return Prepared(required_id(Endpoint.VIDEO_START, answer, "video_id"), {"session": session})
 
@@ -112,7 +123,15 @@ class SessionVideo(PagePart):
             chunk += some
             if len(chunk) >= CHUNK_BYTES or offset + len(chunk) >= size_bytes:
                 at = {"start_offset": str(offset)}
-                await self.page.graph.transfer(path, self.page.token, parameters | at, bytes(chunk))
+                await self.page.graph.post_file(
+                    Endpoint.VIDEO_UPLOAD,
+                    path,
+                    self.page.token,
+                    parameters | at,
+                    field="video_file_chunk",
+                    name="chunk",
+                    content=bytes(chunk),
+                )
                 offset += len(chunk)
                 chunk.clear()
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any, Final
 
-from publisher.sandbox.objects import Account, Container, Photo, Placement, Platform, Post, Video
+from publisher.sandbox.objects import Account, Container, Details, Photo, Placement, Platform, Post, Video
 from publisher.sandbox.settings import Switches
 
 # How a secret is shown.
@@ -29,7 +30,8 @@ def live_row(post: Post) -> dict[str, Any]:
     """Return something that went live: one row each time that it did.
 
     On Instagram `media_id` is the post and `post_id` is null; on a Page `post_id` is the post and `media_id` the
-    photo or video in it, as in `GET /{page-id}/stories`. `media` is the first URL of `media_urls`.
+    photo or video in it, as in `GET /{page-id}/stories`. `media` is the first URL of `media_urls`; of a file that was
+    sent, its name. `details` is what went with the post, `shows` each thing in it with what went with that.
     """
     is_instagram = post.account.platform is Platform.INSTAGRAM
     made_from = post.made_from[0] if post.made_from else None
@@ -47,7 +49,18 @@ def live_row(post: Post) -> dict[str, Any]:
         "photo_id": made_from.id if isinstance(made_from, Photo) else None,
         "video_id": made_from.id if isinstance(made_from, Video) else None,
         "published_at": post.published_at,
+        "details": details_row(post.details),
+        "shows": [
+            {"media": shown.source_urls[0] if shown.source_urls else None, "details": details_row(shown.details)}
+            for shown in post.items or post.made_from
+        ],
     }
+
+
+def details_row(details: Details) -> dict[str, Any]:
+    """Return what went with the media, as far as it is not as it is without a word."""
+    usual = asdict(Details())
+    return {name: value for name, value in asdict(details).items() if value != usual[name]}
 
 
 def kind_of(post: Post) -> str:

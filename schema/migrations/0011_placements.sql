@@ -17,19 +17,7 @@ alter table social.content_variants
   add column share_to_feed boolean,
   add column video_title text,
   drop constraint a_variant_is_placed_as_a_story,
-  add constraint a_placement_is_a_known_one check (
-    placement in ('story', 'feed', 'carousel', 'reel', 'post', 'photo', 'photos', 'video')
-  ),
   add constraint a_medium_has_a_type_and_a_url check ((media_url is null) = (media_type is null)),
-  add constraint carousel_and_photos_alone_list_their_media check (
-    (placement in ('carousel', 'photos')) = (media is not null)
-  ),
-  add constraint a_placement_without_a_list_shows_one_medium_and_a_post_none check (
-    (placement in ('carousel', 'photos', 'post')) = (media_url is null)
-  ),
-  add constraint a_list_holds_2_to_10_media check (
-    case when jsonb_typeof(media) = 'array' then jsonb_array_length(media) between 2 and 10 else media is null end
-  ),
   add constraint a_listed_medium_has_a_kind_and_an_http_url check (
     case
       when jsonb_typeof(media) = 'array' then jsonb_array_length(media) = jsonb_array_length(jsonb_path_query_array(
@@ -38,54 +26,63 @@ alter table social.content_variants
       else media is null
     end
   ),
-  add constraint feed_photo_and_photos_show_images check (
-    case placement
-      when 'photos' then not media @? '$[*] ? (@.kind <> "image")'
-      when 'feed' then media_type = 'image'
-      when 'photo' then media_type = 'image'
-      else true
-    end
-  ),
-  add constraint reel_and_video_show_a_video check (placement not in ('reel', 'video') or media_type = 'video'),
-  add constraint a_post_has_a_text_or_a_link check (placement <> 'post' or coalesce(nullif(caption, ''), link) is not null),
-  add constraint a_story_has_no_caption check (placement <> 'story' or caption is null),
-  add constraint a_post_alone_has_a_link check (link is null or (placement = 'post' and link ~ '^https?://[[:graph:]]+$')),
-  add constraint feed_and_photo_alone_have_an_alt_text check (
-    alt_text is null or (placement in ('feed', 'photo') and length(alt_text) <= 1000)
-  ),
-  add constraint user_tags_name_users_of_a_story_a_feed_post_or_a_reel check (
+  add constraint a_link_is_http check (link ~ '^https?://[[:graph:]]+$'),
+  add constraint an_alt_text_has_at_most_1000_characters check (length(alt_text) <= 1000),
+  add constraint user_tags_name_users check (
     case
-      when user_tags is null then true
-      when placement in ('story', 'feed', 'reel') and jsonb_typeof(user_tags) = 'array' then
+      when jsonb_typeof(user_tags) = 'array' then
         jsonb_array_length(user_tags)
         = jsonb_array_length(jsonb_path_query_array(user_tags, '$[*] ? (@.username like_regex "^[^@ ]+$")'))
-      else false
+      else user_tags is null
     end
   ),
-  add constraint at_most_3_collaborate_on_feed_carousel_or_reel check (
-    collaborators is null or (placement in ('feed', 'carousel', 'reel') and cardinality(collaborators) between 1 and 3)
-  ),
-  add constraint feed_carousel_and_reel_alone_have_a_location check (
-    location_id is null or (placement in ('feed', 'carousel', 'reel') and location_id ~ '^[0-9]+$')
-  ),
-  add constraint a_reel_alone_has_a_cover check (
-    placement = 'reel' or (cover_url is null and thumb_offset_ms is null and share_to_feed is null)
-  ),
+  add constraint at_most_3_collaborate check (cardinality(collaborators) between 1 and 3),
+  add constraint a_location_is_an_id check (location_id ~ '^[0-9]+$'),
   add constraint a_cover_is_an_http_url_or_an_offset check (
     cover_url ~ '^https?://[[:graph:]]+$' is not false and thumb_offset_ms >= 0 is not false
-  ),
-  add constraint videos_alone_are_uploaded check (
-    not (upload and media_type is distinct from 'video') and not media @? '$[*] ? (@.kind == "image" && @.upload == true)'
-  ),
-  add constraint reel_and_video_alone_have_a_video_title check (video_title is null or placement in ('reel', 'video'));
+  );
+
+create table social.placements (
+  platform text not null,
+  placement text not null,
+  kinds text[] not null,
+  media_min smallint not null,
+  media_max smallint not null,
+  uploads text[] not null,
+  takes text[] not null,
+  primary key (platform, placement)
+);
+
+insert into social.placements (platform, placement, kinds, media_min, media_max, uploads, takes) values
+  ('instagram', 'story', '{image,video}', 1, 1, '{video}', '{user_tags}'),
+  ('instagram', 'feed', '{image}', 1, 1, '{}', '{caption,alt_text,user_tags,collaborators,location_id}'),
+  ('instagram', 'carousel', '{image,video}', 2, 10, '{video}', '{caption,collaborators,location_id}'),
+  ('instagram', 'reel', '{video}', 1, 1, '{video}', '{caption,user_tags,collaborators,location_id,cover_url,thumb_offset_ms,share_to_feed}'),
+  ('facebook', 'story', '{image,video}', 1, 1, '{image,video}', '{}'),
+  ('facebook', 'post', '{}', 0, 0, '{}', '{caption,link}'),
+  ('facebook', 'photo', '{image}', 1, 1, '{image}', '{caption,alt_text}'),
+  ('facebook', 'photos', '{image}', 2, 10, '{image}', '{caption}'),
+  ('facebook', 'video', '{video}', 1, 1, '{video}', '{caption,video_title}'),
+  ('facebook', 'reel', '{video}', 1, 1, '{video}', '{caption,video_title}');
+
+comment on table social.placements is 'What each placement shows and takes: the one place for these rules, which social.check_variant() holds every variant to.';
+comment on column social.placements.platform is 'instagram or facebook.';
+comment on column social.placements.placement is 'As in social.content_variants.';
+comment on column social.placements.kinds is 'Which media it shows: image, video, either, none.';
+comment on column social.placements.media_min is 'How many, at least.';
+comment on column social.placements.media_max is 'How many, at most; where that is more than one, content_variants.media lists them.';
+comment on column social.placements.uploads is 'Of which kinds the relay can send the bytes, instead of Meta fetching the URL.';
+comment on column social.placements.takes is 'Which columns of social.content_variants it has a use for, beside its media. What another platform''s placement of this name takes is left unused here.';
+
+grant select on social.placements to outbox_relay, outbox_operator;
 
 comment on table social.content_variants is 'One rendering of a content item for one account, or several. Approving it emits variant.created for each, in the same transaction.';
 comment on column social.content_variants.account_id is 'Where it is published; social.variant_accounts has further accounts.';
-comment on column social.content_variants.placement is 'Instagram: story, feed, carousel, reel. Facebook: story, post (text or link), photo, photos, video, reel.';
+comment on column social.content_variants.placement is 'One of social.placements for the platform of each account; a post of Facebook is a text or a link.';
 comment on column social.content_variants.media_type is 'image or video; null where media lists them, and for a post.';
 comment on column social.content_variants.media_url is 'Where the medium is fetched: public, direct, US-ASCII; null where media lists them, and for a post.';
 comment on column social.content_variants.media is 'The 2 to 10 media of a carousel or of photos, in order: [{"kind": "image"|"video", "url": ..., "upload"?: true, "alt_text"?: ..., "user_tags"?: [...]}].';
-comment on column social.content_variants.upload is 'The relay fetches the medium and sends its bytes, instead of Meta fetching the URL.';
+comment on column social.content_variants.upload is 'The relay fetches the medium and sends its bytes, instead of Meta fetching the URL; social.placements says where that can be.';
 comment on column social.content_variants.caption is 'The text: caption, message or description, as the placement calls it.';
 comment on column social.content_variants.link is 'The link of a post.';
 comment on column social.content_variants.alt_text is 'What the image shows, for people who do not see it: at most 1,000 characters.';

@@ -17,7 +17,7 @@ import orjson
 from aiohttp import web
 from PIL import Image
 from prometheus_client import CollectorRegistry
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, sql
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool
 from pydantic import SecretStr
@@ -129,6 +129,17 @@ class Stage:
             arguments["media_url"] = f"{self.media_url}/{file}"
         async with self.connections.connection() as connection:
             await connection.execute(statement, arguments)
+        return await self.event((await self.rows(NEWEST_EVENT))[0][0])
+
+    async def create(self, platform: str, **arguments: Any) -> Event:
+        """Create an approved variant with these arguments of `social.create_variant`, and return its event."""
+        owner = await self.owner(platform)
+        given = {"account": f"{platform}:{owner.id}", **arguments}
+        call = sql.SQL("select social.create_variant({})").format(
+            sql.SQL(", ").join(sql.SQL("{} => {}").format(sql.Identifier(name), value) for name, value in given.items())
+        )
+        async with self.connections.connection() as connection:
+            await connection.execute(call)
         return await self.event((await self.rows(NEWEST_EVENT))[0][0])
 
     async def event(self, event_id: int) -> Event:
