@@ -6,7 +6,9 @@ found by comparing the two.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from publisher.error_table import Reaction
 
@@ -25,6 +27,7 @@ class Line:
         reaction: What the sheet asks for, once it is certain that nothing is live.
         seen_in: `C` create, `S` a container's status text, `P` publish; empty where it is not said.
         times: How often at most, before the event is dead; None where the sheet names no number.
+        fault: How the sandbox answers, where that is more than the two numbers.
     """
 
     section: str
@@ -33,11 +36,36 @@ class Line:
     reaction: Reaction
     seen_in: str = ""
     times: int | None = None
+    fault: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def platforms(self) -> tuple[str, ...]:
+        """Whose calls answer so: the general ones of both, the others of one."""
+        return {"4.3": ("instagram", "facebook"), "4.4": ("instagram",), "4.5": ("facebook",)}[self.section]
+
+    def script(self, *, applied: bool = False) -> dict[str, Any]:
+        """Return the fault of the sandbox that answers so, the call having taken effect or not."""
+        if self.fault.get("action") == "drop":
+            return {"action": "apply_then_drop" if applied else "drop"}
+        # A code is always there; where the sheet knows the subcode alone, any other will do.
+        numbers = {} if "body" in self.fault else {"code": self.number, "subcode": self.subcode}
+        return {"action": "apply_then_error" if applied else "error", **numbers, **self.fault}
+
+    @property
+    def number(self) -> int:
+        """Return a code, whether or not the sheet has one."""
+        return 100 if self.code is None else self.code
+
+    @property
+    def is_silence(self) -> bool:
+        """Whether Graph says nothing that could be read."""
+        return self.code is None and self.subcode is None
 
     @property
     def id(self) -> str:
         """For the names of tests."""
-        return f"{self.section}-{self.code}-{self.subcode}"
+        what = f"silence {self.fault.get('status', 'dropped')}" if self.is_silence else self.code
+        return f"{self.section}-{what}-{self.subcode}"
 
 
 GENERAL = (
@@ -70,6 +98,15 @@ GENERAL = (
     Line("4.3", 200, 1609008, DEAD),
 )
 
+# The last row of 4.3: what is no answer of Graph's. A time-out takes its time, and is tried in test_faults.
+SILENCE = (
+    *(
+        Line("4.3", None, None, RETRY, fault={"status": status, "body": body})
+        for status, body in ((502, "<html></html>"), (200, "Service Unavailable"))
+    ),
+    Line("4.3", None, None, RETRY, fault={"action": "drop"}),
+)
+
 INSTAGRAM = (
     Line("4.4", -2, 2207003, RETRY, "CS", times=3),
     Line("4.4", -2, 2207020, NEW_CONTAINER, "P"),
@@ -85,6 +122,7 @@ INSTAGRAM = (
     Line("4.4", 36001, 2207005, DEAD, "C"),
     Line("4.4", 36003, 2207009, DEAD, "C"),
     Line("4.4", 36004, 2207010, DEAD, "C"),
+    Line("4.4", 200, None, TOKEN, fault={"status": 403}),
     # Not in Meta's table, seen in the wild.
     Line("4.4", None, 2207013, TOKEN),
     Line("4.4", None, 2207065, DEAD),
@@ -118,3 +156,7 @@ PAGE = (
 )
 
 SHEET = GENERAL + INSTAGRAM + PAGE
+"""Every row with a number."""
+
+WALKS = [(line, platform) for line in (*SHEET, *SILENCE) for platform in line.platforms]
+"""Every row, once for each platform whose calls may answer so."""

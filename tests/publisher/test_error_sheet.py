@@ -1,26 +1,19 @@
-"""The reference sheet's error tables, row by row, through the real publisher: status texts, and the calls of a Page."""
+"""The reference sheet's error tables through the real publisher: status texts, and how often an error is borne."""
 
 from __future__ import annotations
 
 import pytest
 
-from outbox.outcome import Dead, Defer, Hold, Published, Retry
+from outbox.outcome import Dead, Defer, Hold, Retry
 from publisher.error_table import UNLISTED, Reaction
 from publisher.reactions import row_for
-from tests.publisher.kinds import KIND
 from tests.publisher.sheet import GENERAL, PAGE, SHEET, Line
 from tests.publisher.stage import Stage
-from tests.publisher.test_error_walk import EXPECTED
 
 pytestmark = pytest.mark.anyio
 
 FAILED_CONTAINERS_MAX = 3
 STATUS_LINES = [line for line in SHEET if "S" in line.seen_in]
-PAGE_CALLS = [
-    ("facebook image", "upload_photo"),
-    ("facebook feed video", "start_video"),
-    ("facebook reel", "start_reel"),
-]
 
 
 @pytest.mark.parametrize("line", SHEET, ids=lambda line: line.id)
@@ -54,34 +47,6 @@ async def test_a_status_text_that_nobody_knows_has_other_containers_made(stage: 
     end = (await stage.play(await stage.approve("instagram video"))).end
     assert isinstance(end, Dead)
     assert "the moon is full" in end.error
-
-
-@pytest.mark.parametrize(("kind", "call"), PAGE_CALLS)
-async def test_every_error_of_a_pages_first_call_has_its_outcome(stage: Stage, kind: str, call: str) -> None:
-    """A retry costs one attempt, a hold none, and it names who pauses; nothing is live."""
-    assert call in KIND[kind].calls
-    for line in (*GENERAL, *PAGE):
-        await stage.graph.fault(call, "error", code=line.code, subcode=line.subcode)
-        outcome = await stage.dispatch(await stage.approve(kind))
-        expected = Dead if line.times == 0 else EXPECTED[line.reaction]
-        assert isinstance(outcome, expected), (line, outcome)
-        if isinstance(outcome, Hold):
-            reason = {Reaction.TOKEN: "token", Reaction.ACCOUNT: "account"}.get(line.reaction)
-            assert outcome.reason == (reason or row_for(line.code, line.subcode).hold), line
-            assert outcome.scope == ("app" if line.code in {4, 341} and line.subcode is None else "key"), line
-    assert await stage.live_count() == 0
-
-
-async def test_every_error_of_a_pages_publish_that_took_effect_ends_as_published(stage: Stage) -> None:
-    """Unless it certainly came before, a look follows, which finds the post; nothing is called twice."""
-    lines = [line for line in PAGE if not row_for(line.code, line.subcode).definite]
-    for number, line in enumerate(lines, start=1):
-        await stage.graph.fault("publish_photo_story", "apply_then_error", code=line.code, subcode=line.subcode)
-        play = await stage.play(await stage.approve("facebook image"))
-        assert isinstance(play.end, Published), (line, play.outcomes)
-        assert play.end.result["verified"] == "reconciled", line
-        assert await stage.live_count() == number, line
-    assert len(lines) > 25
 
 
 @pytest.mark.parametrize(
