@@ -29,6 +29,7 @@
       |- reactions.py          pure: from (code, subcode) to a decision; error_table.py holds the rows
 
     refresher.py, gauges.py    beside the handler: tokens refreshed before they expire; accounts counted by state
+    finder.py                  beside it too: which post a success became, where no answer named it
     accounts.py                what the command line does with accounts; inspection.py asks what a token is good for
     sandbox/                   a Graph API simulator; knows Meta's documents, not this client for them
 

@@ -24,6 +24,7 @@ from outbox.ledger import Ledger, Step
 from outbox.outcome import Dead, Defer, Hold, Outcome, Published, Reason, Retry, Unknown
 from publisher.allowance import Allowance, Allowances
 from publisher.errors import GraphError, NoAnswer, SettingsUnsuitable, TokenUnreadable
+from publisher.finder import Finder
 from publisher.gauges import Gauges
 from publisher.graph import GraphClient, open_graph
 from publisher.media.client import MediaClient, open_media
@@ -94,7 +95,12 @@ async def open_handler_with(
     meter = Meter(connections, settings.slow_seconds, settings.limit_seconds)
     try:
         async with open_graph(settings, metrics, meter) as graph, open_media(settings) as media:
-            services = (meter, Refresher(connections, graph, keys, metrics), Gauges(connections, metrics))
+            services = (
+                meter,
+                Refresher(connections, graph, keys, metrics),
+                Gauges(connections, metrics),
+                Finder(connections, graph, keys),
+            )
             async with _beside(*services if with_services else ()):
                 yield VariantHandler(connections, graph, media, keys, settings, metrics, meter, Allowances(connections))
     finally:
@@ -102,7 +108,7 @@ async def open_handler_with(
 
 
 @asynccontextmanager
-async def _beside(*services: Meter | Refresher | Gauges) -> AsyncIterator[None]:
+async def _beside(*services: Meter | Refresher | Gauges | Finder) -> AsyncIterator[None]:
     """Run services for as long as the block lasts; what the block raises is raised as it is, not in a group."""
     raised: Exception | None = None
     async with anyio.create_task_group() as group:

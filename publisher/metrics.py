@@ -41,6 +41,7 @@ class PublisherMetrics:
         "accounts_token",
         "circuit_open",
         "errors",
+        "incomplete",
         "misses",
         "reconciled",
         "refreshes",
@@ -66,6 +67,11 @@ class PublisherMetrics:
             "outbox_reconciled_total",
             "Looks at what became of an irreversible call whose answer is unknown, by verdict.",
             ["verdict"],
+            registry=registry,
+        )
+        self.incomplete = Counter(
+            "outbox_incomplete_posts_total",
+            "Posts that went live with fewer media than were published: a person has to look.",
             registry=registry,
         )
         self.misses = Counter(
@@ -106,6 +112,7 @@ class PublisherMetrics:
             self.request_seconds,
             self.errors,
             self.reconciled,
+            self.incomplete,
             self.misses,
             self.circuit_open,
             self.accounts_quota,

@@ -8,7 +8,7 @@
     publish(prepared)           irreversible
     look(handles, since)        what became of it
     live(since)                 what is live, whoever published it
-    permalink(remote_id)        for people
+    read_back(remote_id)        for people
 
 Every method that calls may raise GraphError or NoAnswer.
 """
@@ -176,6 +176,14 @@ class Sight:
     is_exact: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class ReadBack:
+    """What a live post says of itself: where people see it, and how many of its media did not go live with it."""
+
+    permalink: str | None = None
+    missing_count: int = 0
+
+
 class Part(Protocol):
     """One thing that has to be made before the irreversible call. Making it again leaves an orphan that nobody sees."""
 
@@ -262,8 +270,8 @@ class Placement(Protocol):
     async def live(self, since: datetime) -> tuple[LivePost, ...]:
         """Read what is live, whoever published it, and is not older than `since`; some that is may be in it too."""
 
-    async def permalink(self, remote_id: str) -> str | None:
-        """Read where people see it."""
+    async def read_back(self, remote_id: str) -> ReadBack:
+        """Read where people see it, and whether it is whole."""
 
 
 def digest(*parts: object) -> str:

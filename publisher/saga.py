@@ -22,7 +22,7 @@ from publisher.error_table import NOT_SENT, Reaction
 from publisher.errors import CircuitOpen, GraphError, NoAnswer, NotSent, PublisherError
 from publisher.limits import Failure, growing, outcome_of, read_outcome_of
 from publisher.metrics import PublisherMetrics
-from publisher.placement import READS, Placement, PostType, Prepared, digest, text_digest
+from publisher.placement import READS, Placement, PostType, Prepared, ReadBack, digest, text_digest
 from publisher.preparation import AlreadyPublished, MediaSource, Preparation
 from publisher.reactions import classify
 from publisher.reconcile import Absent, Evidence, Live, Person, Undecided, candidates, decide
@@ -244,14 +244,19 @@ class Saga:
         return await self._report(step.detail)
 
     async def _report(self, done: JsonObject) -> Published:
-        """Add the permalink if it can be had; it has failed while the story was live (postiz-app#1562)."""
-        permalink = None
+        """Add what the post says of itself, if it can be had: that has failed while it was live (postiz-app#1562)."""
+        found, event_id = ReadBack(), self.ledger.event.id
         if done["remote_id"] is not None:
             try:
-                permalink = await self.placement.permalink(done["remote_id"])
+                found = await self.placement.read_back(done["remote_id"])
             except PublisherError as error:
-                log.info("permalink.unreadable", event_id=self.ledger.event.id, error=str(error))
-        return Published({**done, "permalink": permalink})
+                log.info("post.unreadable", event_id=event_id, error=str(error))
+        result = {**done, "permalink": found.permalink}
+        if found.missing_count:
+            self.metrics.incomplete.inc()
+            log.error("post.incomplete", event_id=event_id, missing_count=found.missing_count, next="look at the post")
+            result["missing_count"] = found.missing_count
+        return Published(result)
 
     def _contradicts_absence(self, reaction: Reaction) -> bool:
         """Once a call on this handle passed for absent, "it can't be published" may mean that it was."""

@@ -59,6 +59,8 @@ select detail ->> 'remote_id'
 from outbox.steps
 where state = 'done' and detail ? 'remote_id'
   and detail ->> 'remote_id' = any(%(remote_ids)s) and event_id <> %(event_id)s
+union all
+select remote_id from social.found_posts where remote_id = any(%(remote_ids)s) and event_id <> %(event_id)s
 """
 
 KNOWN_HANDLES: LiteralString = """

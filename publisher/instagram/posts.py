@@ -14,7 +14,7 @@ from publisher.edges import instant, read_edge
 from publisher.graph import required_id
 from publisher.instagram.account import InstagramAccount
 from publisher.instagram.containers import Container, container_status
-from publisher.placement import Endpoint, LivePost, Medium, PostType, Prepared, Sight, text_digest
+from publisher.placement import Endpoint, LivePost, Medium, PostType, Prepared, ReadBack, Sight, text_digest
 
 # What is older is not ours: the reconciling window, and Meta's clock against the database's.
 YOUNG = timedelta(hours=1)
@@ -77,12 +77,15 @@ class InstagramPost:
         status = await container_status(self.account, handles[0])
         return Sight(status, await self.live(since))
 
-    async def permalink(self, remote_id: str) -> str | None:
-        """Read the post's permalink."""
-        account = self.account
-        answer = await account.graph.get(Endpoint.MEDIA, remote_id, account.token, {"fields": "permalink"})
-        permalink = answer.get("permalink")
-        return permalink if isinstance(permalink, str) else None
+    async def read_back(self, remote_id: str) -> ReadBack:
+        """Read the post's permalink; of a carousel also its children: one has gone live without one (sheet 6.1)."""
+        account, is_carousel = self.account, self.post_type is PostType.CAROUSEL
+        fields = "permalink,children" if is_carousel else "permalink"
+        answer = await account.graph.get(Endpoint.MEDIA, remote_id, account.token, {"fields": fields})
+        permalink, children = answer.get("permalink"), answer.get("children")
+        shown = children.get("data") if isinstance(children, dict) else None
+        missing_count = max(len(self.media) - len(shown), 0) if is_carousel and isinstance(shown, list) else 0
+        return ReadBack(permalink if isinstance(permalink, str) else None, missing_count)
 
     async def live(self, since: datetime) -> tuple[LivePost, ...]:
         """Read the account's live stories, or its posts back to an instant and an hour more."""

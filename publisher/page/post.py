@@ -11,7 +11,18 @@ from outbox.event import JsonObject
 from publisher.errors import NoAnswer
 from publisher.graph import required_id
 from publisher.page.account import Page
-from publisher.placement import Endpoint, File, HandleStatus, LivePost, MediaType, Medium, PostType, Prepared, Sight
+from publisher.placement import (
+    Endpoint,
+    File,
+    HandleStatus,
+    LivePost,
+    MediaType,
+    Medium,
+    PostType,
+    Prepared,
+    ReadBack,
+    Sight,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +137,9 @@ class PagePost(ABC):
         """Read the Page's feed."""
         return await self.page.feed(since)
 
-    async def permalink(self, remote_id: str) -> str | None:
+    async def read_back(self, remote_id: str) -> ReadBack:
         """Read the post's address."""
-        return await self.page.address(remote_id)
+        return ReadBack(await self.page.address(remote_id))
 
 
 def post_id(endpoint: Endpoint, answer: JsonObject) -> str | None:

@@ -18,7 +18,7 @@ from publisher.edges import instant, read_edge
 from publisher.graph import required_id
 from publisher.page.post import PagePost, post_id
 from publisher.page.videos import PageVideo
-from publisher.placement import Endpoint, LivePost, Prepared, Sight
+from publisher.placement import Endpoint, LivePost, Prepared, ReadBack, Sight
 
 # Between Meta's clock and the database's.
 CLOCK_SLACK = timedelta(hours=1)
@@ -44,10 +44,10 @@ class PageStory(PagePost):
         status = await self.parts[0].status(Prepared(handles[0]))
         return Sight(status, await self.live(since), is_exact=True)
 
-    async def permalink(self, remote_id: str) -> str | None:
+    async def read_back(self, remote_id: str) -> ReadBack:
         """Find the story's address in the list."""
         stories = await self._stories({})
-        return next((story.permalink for story in stories if story.id == remote_id), None)
+        return ReadBack(next((story.permalink for story in stories if story.id == remote_id), None))
 
     async def live(self, since: datetime) -> tuple[LivePost, ...]:
         """Read the Page's stories since an instant, those included that are live no more."""

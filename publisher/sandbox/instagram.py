@@ -165,7 +165,7 @@ def forget_old(instants: deque[float], now: float) -> None:
 
 
 def _go_live(world: World, container: Container, now: float) -> Post:
-    account = container.account
+    account, shown_count = container.account, max(len(container.children) - world.switches.carousel_items_lost, 0)
     items = tuple(
         world.go_live(
             account,
@@ -176,7 +176,7 @@ def _go_live(world: World, container: Container, now: float) -> Post:
             details=child.details,
             now=now,
         )
-        for child in container.children
+        for child in container.children[:shown_count]
     )
     return world.go_live(
         account,

@@ -52,6 +52,9 @@ class Switches(BaseModel):
     png_publishes: bool = Field(
         default=True, description="With strict_formats off: whether a PNG that became a container can be published."
     )
+    carousel_items_lost: int = Field(
+        default=0, ge=0, le=10, description="How many of its last items a carousel goes live without: seen once."
+    )
     container_default_fields: Literal["status_code", "id"] = Field(
         default="status_code", description="What reading a container without fields answers, besides its id."
     )

@@ -122,3 +122,11 @@ async def test_a_photo_that_is_sent_in_vain_is_sent_again(stage: Stage) -> None:
     gone = await stage.create("facebook", placement="photo", media_url=f"{stage.media_url}/none.jpg", upload=True)
     assert isinstance((await stage.play(gone)).end, Dead)
     assert await stage.live_count() == 1
+
+
+async def test_a_carousel_that_went_live_without_a_child_is_told(stage: Stage) -> None:
+    """It is published and can't be taken back: the result, the log and a counter say what is missing."""
+    await stage.graph.use(carousel_items_lost=1)
+    ends = [(await stage.play(await stage.approve(kind))).end for kind in ("instagram feed", "instagram carousel")]
+    assert [isinstance(end, Published) and end.result.get("missing_count") for end in ends] == [None, 1]
+    assert stage.metric("outbox_incomplete_posts_total") == 1

@@ -1,0 +1,83 @@
+"""What a success could not name is found later, and what can't be told apart stays unknown."""
+
+from __future__ import annotations
+
+import pytest
+
+from outbox.event import Event
+from outbox.outcome import Published
+from publisher.finder import FORGET, UNNAMED, Finder
+from publisher.graph import GraphClient
+from publisher.handler import VariantHandler
+from tests.publisher.stage import Stage
+
+pytestmark = pytest.mark.anyio
+LAG_SECONDS = 60
+FOUND = "select event_id, remote_id, permalink is not null from social.found_posts"
+AGE = "update outbox.steps set created_at = created_at - interval '2 minutes' where state = 'done'"
+
+
+async def unnamed(stage: Stage) -> Event:
+    """Publish a story whose answer is lost while the list lags: its container says that it is live, and not as what."""
+    await stage.graph.use(stories_lag_seconds=LAG_SECONDS)
+    await stage.graph.fault("publish_container", "apply_then_drop")
+    event = await stage.approve("instagram image")
+    end = (await stage.play(event)).end
+    assert isinstance(end, Published)
+    assert end.result["remote_id"] is None
+    return event
+
+
+def finder(stage: Stage) -> Finder:
+    assert isinstance(stage.handler, VariantHandler)
+    graph: GraphClient = stage.handler.graph
+    return Finder(stage.connections, graph, stage.keys)
+
+
+async def test_a_post_is_found_once_its_list_shows_it(stage: Stage) -> None:
+    """Not before; then with its permalink, in the application's view too, and nobody looks again."""
+    event, looking = await unnamed(stage), finder(stage)
+    await stage.execute(AGE)
+    await looking.look()
+    assert await stage.rows(FOUND) == []
+    await stage.graph.advance(LAG_SECONDS)
+    again = finder(stage)
+    await again.look()
+    [live] = (await stage.graph.control("GET", "live"))["live"]
+    assert await stage.rows(FOUND) == [(event.id, live["media_id"], True)]
+    [(result,)] = await stage.rows("select result from social.publish_jobs")
+    assert result["remote_id"] == live["media_id"]
+    assert await stage.rows(UNNAMED) == []
+
+
+async def test_looks_grow_rarer(stage: Stage) -> None:
+    """One a minute after the event, the next after four; none before."""
+    await unnamed(stage)
+    looking = finder(stage)
+    await looking.look()
+    assert looking.looks == {}
+    await stage.execute(AGE)
+    for _ in range(2):
+        await looking.look()
+        assert list(looking.looks.values()) == [1]
+
+
+async def test_posts_that_can_not_be_told_apart_stay_unknown(stage: Stage) -> None:
+    """Two of them, or one that Meta does not let us read: no event is harmed."""
+    for _ in range(2):
+        await unnamed(stage)
+    await stage.execute(AGE)
+    await stage.graph.advance(LAG_SECONDS)
+    await finder(stage).look()
+    await stage.graph.fault("list_stories", "error", code=2, times=None)
+    await finder(stage).look()
+    assert await stage.rows(FOUND) == []
+
+
+async def test_what_was_found_goes_with_its_event(stage: Stage) -> None:
+    """Pruning leaves nothing behind for long."""
+    await stage.execute(
+        "insert into social.found_posts (event_id, remote_id, found_at) values (0, '1', now() - interval '2 days')"
+    )
+    await stage.execute(FORGET)
+    assert await stage.rows(FOUND) == []
