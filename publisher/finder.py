@@ -25,7 +25,7 @@ from publisher.placement import Placement, PostType
 from publisher.placements import place
 from publisher.reconcile import Evidence, candidates
 from publisher.tokens import KeyRing
-from publisher.variants import Connections, VariantCreated, known_elsewhere, look_up
+from publisher.variants import Connections, VariantCreated, known_elsewhere, look_up, unnamed_elsewhere
 
 EVERY_SECONDS = 300.0
 FIRST_LOOK_SECONDS = 60.0
@@ -139,6 +139,9 @@ class Finder:
 
     async def _fitting(self, unnamed: Unnamed, placement: Placement) -> list[str]:
         handles, detail = unnamed.detail["handles"], unnamed.detail
+        others = await unnamed_elsewhere(self.connections, unnamed.event_id, detail["account"], unnamed.intent_at)
+        if others and not placement.names_its_handle:
+            return []
         sight = await placement.look(handles, unnamed.intent_at)
         known = await known_elsewhere(self.connections, unnamed.event_id, [post.id for post in sight.live])
         evidence = Evidence(

@@ -49,6 +49,7 @@ from publisher.variants import (
     handles_elsewhere,
     known_elsewhere,
     look_up,
+    unnamed_elsewhere,
 )
 from publisher.verify import Candidate, Continues, Surroundings, Unreadable, Verdict, verify
 
@@ -243,6 +244,7 @@ class VariantHandler:
             trail=Trail(ledger),
             now=lookup.now,
             known_elsewhere=partial(known_elsewhere, self.connections, event.id),
+            unnamed_elsewhere=partial(unnamed_elsewhere, self.connections, event.id, event.key or ""),
             media=self.media,
             allowance=allowance,
             settings=self.settings,

@@ -6,6 +6,8 @@
 | PUBLISHED         | exactly one fits       | Live with its id                                         |
 | PUBLISHED         | anything else          | Live, id unknown                                         |
 | ready             | one fits               | Live with its id                                         |
+|                   | one fits that may be   | Person: a list that lags shows it only now               |
+|                   | an unnamed neighbour's |                                                          |
 |                   | several fit            | Person                                                   |
 |                   | none, for the 2nd time | Absent: the same handle may be published again           |
 | processing        | as ready, but none     | Undecided: what was accepted may still go live           |
@@ -77,6 +79,7 @@ class Evidence:
         known_elsewhere: The ids that other events of the outbox published.
         sight: What this look found.
         negative_looks: Looks before this one that found nothing.
+        unnamed_elsewhere: Other events of the account that were published around then, and nobody knows as which post.
     """
 
     handles: tuple[str, ...]
@@ -89,14 +92,18 @@ class Evidence:
     known_elsewhere: frozenset[str]
     sight: Sight
     negative_looks: int
+    unnamed_elsewhere: int = 0
 
 
 def decide(evidence: Evidence, reconcile_seconds: float) -> Verdict:
     """Return the verdict; a second negative look counts only `reconcile_seconds` after the intent."""
     state = evidence.sight.status.state
     fitting = candidates(evidence)
+    may_be_another = evidence.unnamed_elsewhere > 0 and not evidence.names_its_handle
     if state is HandleState.PUBLISHED:
-        return Live(fitting[0] if len(fitting) == 1 else None)
+        return Live(fitting[0] if len(fitting) == 1 and not may_be_another else None)
+    if fitting and may_be_another:
+        return Person("a new post fits, but it may be another event's that was published without a word on which it is")
     if len(fitting) == 1:
         return Live(fitting[0])
     if fitting:

@@ -35,6 +35,9 @@ ALREADY_POSTED = 1366051
 KnownElsewhere = Callable[[Sequence[str]], Awaitable[frozenset[str]]]
 """Returns those of some remote ids that other events published."""
 
+UnnamedElsewhere = Callable[[datetime], Awaitable[int]]
+"""Returns how many other events of the account were published around an intent, and nobody knows as which post."""
+
 log = structlog.get_logger()
 
 
@@ -49,6 +52,7 @@ class Saga:
         trail: What they say.
         now: The database's clock.
         known_elsewhere: Which remote ids are other events'.
+        unnamed_elsewhere: How many of the account's posts may be other events'.
         media: Where media are read.
         allowance: What the account may still publish.
         settings: How patient to be.
@@ -61,6 +65,7 @@ class Saga:
     trail: Trail
     now: Callable[[], datetime]
     known_elsewhere: KnownElsewhere
+    unnamed_elsewhere: UnnamedElsewhere
     media: MediaSource
     allowance: Allowance
     settings: PublisherSettings
@@ -195,6 +200,7 @@ class Saga:
             known_elsewhere=known,
             sight=sight,
             negative_looks=self.trail.negative_looks(intent),
+            unnamed_elsewhere=await self.unnamed_elsewhere(intent.created_at),
         )
 
     async def _absent(self, intent: Step) -> Outcome | None:

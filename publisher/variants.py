@@ -63,6 +63,19 @@ union all
 select remote_id from social.found_posts where remote_id = any(%(remote_ids)s) and event_id <> %(event_id)s
 """
 
+# A list that lags shows another event's post as new: around an intent, whatever that one could not name may be it.
+UNNAMED_ELSEWHERE: LiteralString = """
+select count(*)
+from outbox.steps as d
+where d.name = 'publish' and d.state = 'done' and d.detail @> '{"remote_id": null}'
+  and d.created_at > %(intent_at)s - interval '6 minutes' and d.event_id <> %(event_id)s
+  and exists (
+    select from outbox.steps as i
+    where i.event_id = d.event_id and i.state = 'intent' and i.detail ->> 'account' = %(account)s
+  )
+  and not exists (select from social.found_posts as f where f.event_id = d.event_id)
+"""
+
 KNOWN_HANDLES: LiteralString = """
 select detail ->> 'handle' from outbox.steps
 where state = 'done' and detail ->> 'handle' = any(%(handles)s) and event_id <> %(event_id)s
@@ -232,6 +245,15 @@ async def known_elsewhere(connections: Connections, event_id: EventId, remote_id
         arguments = {"remote_ids": list(remote_ids), "event_id": event_id}
         rows = await (await connection.execute(KNOWN_ELSEWHERE, arguments)).fetchall()
     return frozenset(row[0] for row in rows)
+
+
+async def unnamed_elsewhere(connections: Connections, event_id: EventId, account: str, intent_at: datetime) -> int:
+    """Return how many other events of an account were published around an intent, and nobody knows as which post."""
+    arguments = {"event_id": event_id, "account": account, "intent_at": intent_at}
+    async with connections.connection() as connection:
+        row = await (await connection.execute(UNNAMED_ELSEWHERE, arguments)).fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 async def handles_elsewhere(connections: Connections, event_id: EventId, handles: Sequence[str]) -> frozenset[str]:

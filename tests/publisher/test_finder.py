@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from outbox.event import Event
-from outbox.outcome import Published
+from outbox.outcome import Published, Unknown
 from publisher.finder import FORGET, UNNAMED, Finder
 from publisher.graph import GraphClient
 from publisher.handler import VariantHandler
@@ -81,3 +81,19 @@ async def test_what_was_found_goes_with_its_event(stage: Stage) -> None:
     )
     await stage.execute(FORGET)
     assert await stage.rows(FOUND) == []
+
+
+async def test_a_late_list_passes_no_events_post_off_as_anothers(stage: Stage) -> None:
+    """A call that took no effect, beside a post that the list shows only now: a person is asked, nothing is lost."""
+    await unnamed(stage)
+    fault = await stage.graph.fault("publish_container", "drop")
+    event = await stage.approve("instagram image", name="text")
+    stage.files["text.jpg"] = stage.files["story.jpg"]
+    outcome = (await stage.play(event, until=lambda each: isinstance(each, Unknown))).end
+    assert (await stage.graph.control("GET", f"faults/{fault}"))["hits"] == 1
+    assert isinstance(outcome, Unknown)
+    await stage.graph.advance(LAG_SECONDS)
+    end = (await stage.play(event)).end
+    assert isinstance(end, Unknown)
+    assert end.delay_seconds is None
+    assert await stage.live_count() == 1
