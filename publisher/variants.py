@@ -68,10 +68,11 @@ UNNAMED_ELSEWHERE: LiteralString = """
 select count(*)
 from outbox.steps as d
 where d.name = 'publish' and d.state = 'done' and d.detail @> '{"remote_id": null}'
-  and d.created_at > %(intent_at)s - interval '6 minutes' and d.event_id <> %(event_id)s
+  and d.created_at > %(intent_at)s - interval '20 minutes' and d.event_id <> %(event_id)s
   and exists (
     select from outbox.steps as i
     where i.event_id = d.event_id and i.state = 'intent' and i.detail ->> 'account' = %(account)s
+      and i.created_at > %(intent_at)s - interval '20 minutes'
   )
   and not exists (select from social.found_posts as f where f.event_id = d.event_id)
 """

@@ -4,7 +4,9 @@ Sources: "IG media" is Meta's IG User Media reference, "IG codes" its error-code
 "Page photos" are the reference pages of those, "video codes" the Video API error codes. What Meta scales, crops or
 merely recommends is no rule: feed images narrower than 320 pixels, PNG of more than 1 MB, 9:16.
 
-A property that could not be measured breaks no rule: Meta looks at it anyway.
+A property that could not be measured breaks no rule: Meta looks at it anyway. Three that Meta documents are never
+measured, since MediaInfo does not tell them: that a video has no edit list, that its groups of pictures are closed (of
+2 to 5 seconds on Pages), and the bit rate of its sound. Most encoders write an edit list for their own delay.
 """
 
 from __future__ import annotations

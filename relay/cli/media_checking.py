@@ -39,6 +39,10 @@ def check_media(
     Nothing is sent to Meta, and only the file's beginning is read. The exit
     status is 0 when the file suits the placement, 1 when it does not, or could
     not be read. PUBLISHER_PRIVATE_MEDIA=true reads http and private addresses.
+
+    Not looked at, since MediaInfo does not tell: edit lists, whether groups of
+    pictures are closed and how long they are, and the bit rate of sound. Meta
+    documents all of them for videos.
     """
     import anyio  # noqa: PLC0415 (help needs none of it)
 
