@@ -25,7 +25,7 @@ from publisher.placement import Placement, PostType
 from publisher.placements import place
 from publisher.reconcile import Evidence, candidates
 from publisher.tokens import KeyRing
-from publisher.variants import Connections, VariantCreated, known_elsewhere, look_up, unnamed_elsewhere
+from publisher.variants import Connections, VariantCreated, Variants, known_elsewhere, unnamed_elsewhere
 
 EVERY_SECONDS = 300.0
 FIRST_LOOK_SECONDS = 60.0
@@ -129,7 +129,7 @@ class Finder:
 
     async def _placement(self, unnamed: Unnamed) -> Placement | None:
         """Return the placement; None where the variant or its account is not there, or is another one now."""
-        found = await look_up(self.connections, VariantCreated.model_validate(unnamed.payload))
+        found = await Variants(self.connections).look_up(VariantCreated.model_validate(unnamed.payload))
         variant, account = found.variant, found.account
         if variant is None or account is None or account.key != unnamed.detail.get("account"):
             return None

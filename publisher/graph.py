@@ -11,18 +11,21 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, nullcontext
 from copy import copy
-from typing import Any, Protocol
-from urllib.parse import urlsplit
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Any, Final, Protocol
+from urllib.parse import quote, urlencode, urlsplit
 
 import aiohttp
 import anyio
 import orjson
 import structlog
+from aiohttp import hdrs
 from pydantic import SecretStr
 
 from outbox import trace
 from outbox.event import JsonObject
-from publisher.breaker import Breaker, Circuit
+from publisher.breaker import Breaker
 from publisher.errors import CircuitOpen, GraphError, NoAnswer, NotSent
 from publisher.limits import regain_seconds
 from publisher.metrics import Host, PublisherMetrics
@@ -35,6 +38,8 @@ ANSWER_BYTES_MAX = 4 * 1024 * 1024
 UPLOAD_HOST = "rupload.facebook.com"
 # The upload host gives its errors no code (Meta: IG resumable uploads); this is the Video API's "problem uploading".
 UPLOAD_PROBLEM = 6001
+FORM: Final[Mapping[str, str]] = {hdrs.CONTENT_TYPE: "application/x-www-form-urlencoded"}
+PROOFS_MAX = 4096
 
 log = structlog.get_logger()
 
@@ -65,22 +70,27 @@ class GraphClient:
         self._metrics = metrics
         self._usage = usage
         self.account: str | None = None
-        self._limiter = anyio.CapacityLimiter(settings.calls_max)
+        self._accounts: dict[str, GraphClient] = {}
+        # Taken without a turn of the event loop while there is room.
+        self._limiter = anyio.Semaphore(settings.calls_max, fast_acquire=True)
         self._breakers = {host: Breaker(settings.circuit_failures, settings.circuit_seconds) for host in Host}
+        self._took_seconds = {endpoint: metrics.request_seconds.labels(endpoint) for endpoint in Endpoint}
         self._base = f"{settings.graph_url}/{settings.graph_version}"
         self._instagram_base = settings.instagram_base()
         self._timeouts = {endpoint: aiohttp.ClientTimeout(total=self._seconds(endpoint)) for endpoint in Endpoint}
 
     def of(self, account: str) -> GraphClient:
         """Return this client for the calls of one account: what their answers say of limits is the account's."""
-        client = copy(self)
-        client.account = account
+        client = self._accounts.get(account)
+        if client is None:
+            client = self._accounts[account] = copy(self)
+            client.account = account
         return client
 
     async def get(self, endpoint: Endpoint, path: str, token: SecretStr, parameters: Mapping[str, str]) -> JsonObject:
         """Read an object or an edge."""
-        query = {**parameters, **self._proof(token)}
-        return await self._call(endpoint, "GET", self._url(path, token), token, params=query)
+        query = urlencode({**parameters, **self._proof(token)})
+        return await self._call(endpoint, "GET", self._url(path, token, query), token)
 
     async def refresh(self, token: SecretStr) -> JsonObject:
         """Ask for 60 more days for a token of Instagram Login that is a day old (sheet 1.1).
@@ -88,13 +98,13 @@ class GraphClient:
         Meta shows the token in the address here and nowhere says that the header is read.
         """
         query = {"grant_type": "ig_refresh_token", "access_token": token.get_secret_value()}
-        url = f"{self._instagram_base}/refresh_access_token"
-        return await self._call(Endpoint.REFRESH_TOKEN, "GET", url, token, params={**query, **self._proof(token)})
+        url = f"{self._instagram_base}/refresh_access_token?{urlencode({**query, **self._proof(token)})}"
+        return await self._call(Endpoint.REFRESH_TOKEN, "GET", url, token)
 
     async def post(self, endpoint: Endpoint, path: str, token: SecretStr, parameters: Mapping[str, str]) -> JsonObject:
         """Create or publish. aiohttp repeats no POST by itself, not on a stale connection either."""
-        form = {**parameters, **self._proof(token)}
-        return await self._call(endpoint, "POST", self._url(path, token), token, data=form)
+        form = urlencode({**parameters, **self._proof(token)}).encode("ascii")
+        return await self._call(endpoint, "POST", self._url(path, token), token, headers=FORM, data=form)
 
     async def upload(self, upload_url: str, token: SecretStr, media_url: str) -> JsonObject:
         """Tell the upload host where to fetch a video (Meta: Page Stories API, hosted files)."""
@@ -121,7 +131,7 @@ class GraphClient:
         """Post a file: a photo whole (Meta: Page photos), or a chunk of a video (Meta: Page videos; sheet 2.4)."""
         form = aiohttp.FormData({**parameters, **self._proof(token)})
         form.add_field(field, content, filename=name, content_type="application/octet-stream")
-        return await self._call(endpoint, "POST", f"{self._base}/{path}", token, data=form)
+        return await self._call(endpoint, "POST", self._url(path, token), token, data=form)
 
     async def _upload(
         self, upload_url: str, token: SecretStr, headers: Mapping[str, str], **options: Any
@@ -131,14 +141,23 @@ class GraphClient:
             raise NotSent(
                 f"expected an upload address at {UPLOAD_HOST}, found another host; the token was not sent there"
             )
-        headers = {"Authorization": f"OAuth {token.get_secret_value()}", **headers}
+        headers = {hdrs.AUTHORIZATION: f"OAuth {token.get_secret_value()}", **headers}
         return await self._call(Endpoint.VIDEO_UPLOAD, "POST", upload_url, token, headers=headers, **options)
 
-    async def _call(self, endpoint: Endpoint, method: str, url: str, token: SecretStr, **options: Any) -> JsonObject:
-        options.setdefault("headers", {"Authorization": f"Bearer {token.get_secret_value()}"})
+    async def _call(
+        self,
+        endpoint: Endpoint,
+        method: str,
+        url: str,
+        token: SecretStr,
+        *,
+        headers: Mapping[str, str] = MappingProxyType({}),
+        **options: Any,
+    ) -> JsonObject:
+        headers = {hdrs.AUTHORIZATION: f"Bearer {token.get_secret_value()}", **headers}
         with trace.span(f"graph {endpoint}", "client") as span:
             try:
-                return await self._answer(endpoint, method, url, token, **options)
+                return await self._answer(endpoint, method, url, token, headers=headers, **options)
             except (GraphError, NoAnswer) as error:
                 decision = classify(error, irreversible=endpoint in IRREVERSIBLE)
                 self._metrics.errors.labels(decision.reaction).inc()
@@ -152,7 +171,7 @@ class GraphClient:
         async with nullcontext() if is_irreversible else self._limiter:
             self._admit(host, is_irreversible=is_irreversible)
             try:
-                with self._metrics.request_seconds.labels(endpoint).time():
+                with self._took_seconds[endpoint].time():
                     status, headers, body = await self._exchange(endpoint, method, url, **options)
                 if self._usage is not None and self.account is not None:
                     self._usage.note(self.account, headers)
@@ -176,16 +195,18 @@ class GraphClient:
         breaker = self._breakers[host]
         if has_failed:
             if breaker.failed(time.monotonic()):
+                self._metrics.circuit_open.labels(host).set(True)
                 log.warning("circuit.opened", host=host, next="one call at a time asks whether it is back")
         elif breaker.answered():
+            self._metrics.circuit_open.labels(host).set(False)
             log.info("circuit.closed", host=host)
-        self._metrics.circuit_open.labels(host).set(breaker.state is not Circuit.CLOSED)
 
-    def _url(self, path: str, token: SecretStr) -> str:
+    def _url(self, path: str, token: SecretStr, query: str = "") -> str:
         """Each login has a host of its own: a token works at no other (sheet 1.1)."""
+        base = self._base
         if is_instagram_login(token):
-            return f"{self._instagram_base}/{self._settings.graph_version}/{path}"
-        return f"{self._base}/{path}"
+            base = f"{self._instagram_base}/{self._settings.graph_version}"
+        return f"{base}/{quote(path)}?{query}" if query else f"{base}/{quote(path)}"
 
     async def _exchange(
         self, endpoint: Endpoint, method: str, url: str, **options: Any
@@ -310,12 +331,13 @@ def _resume_at(data: Any) -> int | None:
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
     body = bytearray()
-    async for chunk in response.content.iter_any():
+    while chunk := await response.content.readany():
         body += chunk
         if len(body) > ANSWER_BYTES_MAX:
             raise ValueError("the answer is too large")
     return bytes(body)
 
 
+@lru_cache(PROOFS_MAX)
 def _digest(secret: SecretStr, message: str) -> str:
     return hmac.new(secret.get_secret_value().encode(), message.encode(), hashlib.sha256).hexdigest()

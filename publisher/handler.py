@@ -44,11 +44,11 @@ from publisher.variants import (
     Lookup,
     Variant,
     VariantCreated,
+    Variants,
     count_misses,
     describe,
     handles_elsewhere,
     known_elsewhere,
-    look_up,
     unnamed_elsewhere,
 )
 from publisher.verify import Candidate, Continues, Surroundings, Unreadable, Verdict, verify
@@ -103,7 +103,10 @@ async def open_handler_with(
                 Finder(connections, graph, keys),
             )
             async with _beside(*services if with_services else ()):
-                yield VariantHandler(connections, graph, media, keys, settings, metrics, meter, Allowances(connections))
+                variants, allowances = Variants(connections), Allowances(connections)
+                yield VariantHandler(
+                    connections, variants, graph, media, keys, settings, metrics, meter=meter, allowances=allowances
+                )
     finally:
         metrics.unregister(runtime.registry)
 
@@ -129,6 +132,7 @@ class VariantHandler:
     """Delivers one event at a call; many calls may run at once."""
 
     connections: Connections
+    variants: Variants
     graph: GraphClient
     media: MediaClient
     keys: KeyRing
@@ -159,7 +163,7 @@ class VariantHandler:
             created = VariantCreated.model_validate(event.payload)
         except ValidationError:
             return Continues()
-        lookup = await look_up(self.connections, created)
+        lookup = await self.variants.look_up(created)
         variant, account = lookup.variant, lookup.account
         if variant is None or account is None or _refusal(event, lookup, variant, account) is not None:
             return Continues()  # nothing is published of it
@@ -200,13 +204,12 @@ class VariantHandler:
             created = VariantCreated.model_validate(event.payload)
         except ValidationError as error:
             return Dead(_sentence("the payload of variant.created", error), "invalid_payload")
-        lookup = await look_up(self.connections, created)
-        context = describe(event, created, lookup)
-        log.debug("variant.looked_up", event_id=event.id, **context)
+        lookup = await self.variants.look_up(created)
         variant, account = lookup.variant, lookup.account
         done = ledger.answer(PUBLISH)
         if variant is None or account is None:
-            return await self._missed(event, created, context) if done is None else _published(done)
+            return await self._missed(event, created, lookup) if done is None else _published(done)
+        log.debug("variant.looked_up", event_id=event.id, variant_id=created.variant_id, read_at=lookup.read_at)
         refusal = _refusal(event, lookup, variant, account)
         # What was begun is finished or reconciled, whatever became of the variant since; but another account's
         # posts would only make it look absent.
@@ -251,9 +254,10 @@ class VariantHandler:
             metrics=self.metrics,
         )
 
-    async def _missed(self, event: Event, created: VariantCreated, context: JsonObject) -> Outcome:
+    async def _missed(self, event: Event, created: VariantCreated, lookup: Lookup) -> Outcome:
         """Wait for what is not visible, longer each time; then give up."""
         self.metrics.misses.inc()
+        context = describe(event, created, lookup)
         what = context["missing"]
         log.warning("variant.missed", event_id=event.id, **context)
         misses = await count_misses(self.connections, event.id)

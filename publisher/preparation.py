@@ -162,7 +162,7 @@ class Preparation:
             raise
         finally:
             self._found = None
-        log.info("media.prepared", event_id=self.ledger.event.id, step=part.name, handle=made.handle)
+        log.debug("media.prepared", event_id=self.ledger.event.id, step=part.name, handle=made.handle)
         request = part.fingerprint(before)
         detail = {"account": self.ledger.event.key, "handle": made.handle, "request": request, **made.more, **facts}
         return await self.ledger.done(part.name, detail)

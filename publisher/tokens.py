@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from pydantic import SecretStr
 
 from publisher.errors import SettingsUnsuitable, TokenUnreadable
 from publisher.settings import PublisherSettings
 
+KEPT_MAX = 4096
+"""How many tokens are kept open, by their ciphertext: an account's next post needs the same one."""
 INSTAGRAM_LOGIN_PREFIXES = ("IGAA", "IGQ")
 
 
@@ -19,7 +23,7 @@ def is_instagram_login(token: SecretStr) -> bool:
 class KeyRing:
     """Encrypts with its first key and decrypts with any: a new key is put in front, the old one kept a while."""
 
-    __slots__ = ("_fernet", "_first")
+    __slots__ = ("_fernet", "_first", "_open")
 
     def __init__(self, keys: str) -> None:
         """Take one or more Fernet keys, separated by commas or white space.
@@ -42,6 +46,7 @@ class KeyRing:
                 ) from None
         self._fernet = MultiFernet(fernets)
         self._first = fernets[0]
+        self._open = lru_cache(KEPT_MAX)(self._decrypt)
 
     def encrypt(self, token: SecretStr) -> bytes:
         """Return the ciphertext of a token."""
@@ -54,12 +59,15 @@ class KeyRing:
             TokenUnreadable: No key of the ring encrypted it.
         """
         try:
-            return SecretStr(self._fernet.decrypt(ciphertext).decode())
+            return self._open(ciphertext)
         except InvalidToken:
             raise TokenUnreadable(
                 "expected a token that one of the configured keys encrypted, found one that none of them opens; "
                 "add the key that it was stored with to PUBLISHER_TOKEN_KEYS, or store the token again"
             ) from None
+
+    def _decrypt(self, ciphertext: bytes) -> SecretStr:
+        return SecretStr(self._fernet.decrypt(ciphertext).decode())
 
     def renew(self, ciphertext: bytes) -> bytes | None:
         """Return the ciphertext with the first key, None where it is with that already.

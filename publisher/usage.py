@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -24,6 +25,9 @@ APP = "app"
 APP_HEADER = "X-App-Usage"
 BUSINESS_HEADER = "X-Business-Use-Case-Usage"
 PAGE_HEADER = "X-Page-Usage"
+
+HEADERS_MAX = 4096
+"""How many texts of headers are remembered: figures are whole, so the same ones come again and again."""
 
 FIGURES = ("call_count", "total_time", "total_cputime")
 REGAIN = "estimated_time_to_regain_access"
@@ -73,12 +77,11 @@ class Usage:
 def read_usage(headers: Mapping[str, str], account: str) -> dict[str, Usage]:
     """Return what the headers of an answer say of the app and of the account that called; only what they name."""
     found: dict[str, Usage] = {}
-    if (app := _highest([_parsed(headers, APP_HEADER)])) is not None:
+    text = headers.get(APP_HEADER)
+    if text is not None and (app := _read_figures(text)) is not None:
         found[APP] = app
-    # One call of an Instagram account has two entries, the business's and the account's: either throttles it.
-    business = _parsed(headers, BUSINESS_HEADER)
-    entries = [entry for rows in business.values() if isinstance(rows, list) for entry in rows]
-    if (used := _highest([*entries, _parsed(headers, PAGE_HEADER)])) is not None:
+    business, page = headers.get(BUSINESS_HEADER), headers.get(PAGE_HEADER)
+    if (business or page) and (used := _read_account(business, page)) is not None:
         found[account] = used
     return found
 
@@ -88,6 +91,18 @@ def pause_seconds(percent: int, first_and_longest: tuple[float, float]) -> float
     first, longest = first_and_longest
     share = (percent - SLOW_PERCENT) / (HELD_PERCENT - 1 - SLOW_PERCENT)
     return first + (longest - first) * min(max(share, 0.0), 1.0)
+
+
+@lru_cache(HEADERS_MAX)
+def _read_figures(text: str) -> Usage | None:
+    return _highest([_parsed(text)])
+
+
+@lru_cache(HEADERS_MAX)
+def _read_account(business: str | None, page: str | None) -> Usage | None:
+    """One call of an Instagram account has two entries, the business's and the account's: either throttles it."""
+    entries = [entry for rows in _parsed(business).values() if isinstance(rows, list) for entry in rows]
+    return _highest([*entries, _parsed(page)])
 
 
 def _highest(entries: Iterable[Any]) -> Usage | None:
@@ -105,9 +120,9 @@ def _number(value: object) -> float | None:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 else None
 
 
-def _parsed(headers: Mapping[str, str], name: str) -> dict[str, Any]:
+def _parsed(text: str | None) -> dict[str, Any]:
     try:
-        parsed = orjson.loads(headers.get(name, "{}"))
+        parsed = orjson.loads(text or "{}")
     except orjson.JSONDecodeError:
         return {}
     return parsed if isinstance(parsed, dict) else {}

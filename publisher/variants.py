@@ -3,19 +3,24 @@
 The lookup and what describes it are one statement: the snapshot that is reported is the one that did not show the
 row. A miss has few causes, and the context tells them apart: a replica, an old snapshot, row security, a row that is
 gone.
+
+What is asked for while a statement is under way goes into the next one: under load one finds dozens of variants, at
+rest a single one is read at once.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import LiteralString
+from itertools import islice
+from typing import Any, LiteralString
 from uuid import UUID
 
+import anyio
 from psycopg import AsyncConnection
-from psycopg.rows import TupleRow, dict_row
+from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool
 from pydantic import BaseModel, ConfigDict
 
@@ -24,31 +29,39 @@ from publisher.placement import MediaType, Medium
 
 LOOK_UP: LiteralString = """
 select
-  v.id as variant_id, v.placement, v.status, v.caption, v.link, v.collaborators, v.location_id, v.cover_url,
-  v.thumb_offset_ms, v.share_to_feed, v.video_title,
+  v.id, v.placement, v.status,
   coalesce(v.media, case when v.media_url is null then '[]' else jsonb_build_array(jsonb_build_object(
     'kind', v.media_type, 'url', v.media_url, 'upload', v.upload, 'alt_text', v.alt_text, 'user_tags', v.user_tags
-  )) end) as media,
+  )) end),
+  v.caption, v.link, v.collaborators, v.location_id, v.cover_url, v.thumb_offset_ms, v.share_to_feed, v.video_title,
+  a.platform, a.remote_id, a.token_ciphertext,
   a.id = v.account_id or exists (
     select from social.variant_accounts as further where further.variant_id = v.id and further.account_id = a.id
-  ) as is_for_account,
-  a.id as found_account_id, a.platform, a.remote_id, a.token_ciphertext,
-  clock_timestamp() as read_at,
-  pg_is_in_recovery() as is_in_recovery,
-  current_setting('transaction_isolation') as transaction_isolation,
-  current_user::text as current_role,
-  session_user::text as session_role,
-  row_security_active('social.content_variants') as variants_row_security,
-  row_security_active('social.accounts') as accounts_row_security,
-  pg_current_snapshot()::text as snapshot,
-  pg_current_xact_id_if_assigned()::text as xact_id,
-  pg_backend_pid() as backend_pid,
-  host(inet_server_addr()) as server_address,
-  inet_server_port() as server_port
-from (values (%(variant_id)s::uuid, %(account_id)s::uuid)) as wanted (id, account_id)
-left join social.content_variants as v on v.id = wanted.id
-left join social.accounts as a on a.id = coalesce(wanted.account_id, v.account_id)
+  ),
+  clock_timestamp(),
+  case when v.id is null or a.id is null then jsonb_build_object(
+    'is_in_recovery', pg_is_in_recovery(),
+    'transaction_isolation', current_setting('transaction_isolation'),
+    'current_role', current_user,
+    'session_role', session_user,
+    'variants_row_security', row_security_active('social.content_variants'),
+    'accounts_row_security', row_security_active('social.accounts'),
+    'snapshot', pg_current_snapshot()::text,
+    'xact_id', pg_current_xact_id_if_assigned()::text,
+    'backend_pid', pg_backend_pid(),
+    'server_address', host(inet_server_addr()),
+    'server_port', inet_server_port()
+  ) end
+from unnest(%(variant_ids)s::uuid[], %(account_ids)s::uuid[]) with ordinality as wanted (id, account_id, place)
+left join lateral (
+  select * from social.content_variants as c where c.id = wanted.id limit 1
+) as v on true
+left join lateral (
+  select * from social.accounts as c where c.id = coalesce(wanted.account_id, v.account_id) limit 1
+) as a on true
+order by wanted.place
 """
+"""Each limit has the planner use the primary key, whatever it takes the tables to hold."""
 
 COUNT_MISSES: LiteralString = """
 select count(*) from outbox.attempts where event_id = %(event_id)s and context ? 'missing'
@@ -82,32 +95,8 @@ select detail ->> 'handle' from outbox.steps
 where state = 'done' and detail ->> 'handle' = any(%(handles)s) and event_id <> %(event_id)s
 """
 
-CONTEXT = (
-    "is_in_recovery",
-    "transaction_isolation",
-    "current_role",
-    "session_role",
-    "variants_row_security",
-    "accounts_row_security",
-    "snapshot",
-    "xact_id",
-    "backend_pid",
-    "server_address",
-    "server_port",
-)
-
-AS_THEY_ARE = (
-    "placement",
-    "status",
-    "caption",
-    "link",
-    "collaborators",
-    "location_id",
-    "cover_url",
-    "thumb_offset_ms",
-    "share_to_feed",
-    "video_title",
-)
+TOGETHER_MAX = 500
+"""How many variants one statement looks up at most."""
 
 Connections = AsyncConnectionPool[AsyncConnection[TupleRow]]
 
@@ -169,43 +158,77 @@ class Lookup:
         account: None where no row was visible.
         is_for_account: Whether the variant is for that account.
         read_at: When, by the database's clock.
-        now: That clock, carried on by this process's monotonic one.
-        context: What the database was like.
+        anchor: The same instant, by this process's monotonic one.
+        context: What the database was like, where something was not visible.
     """
 
     variant: Variant | None
     account: Account | None
     is_for_account: bool
     read_at: datetime
-    now: Callable[[], datetime]
-    context: JsonObject
+    anchor: float
+    context: JsonObject | None
+
+    def now(self) -> datetime:
+        """Return the database's clock, carried on by the monotonic one."""
+        return self.read_at + timedelta(seconds=time.monotonic() - self.anchor)
 
 
-async def look_up(connections: Connections, created: VariantCreated) -> Lookup:
-    """Read a variant and its account, both by primary key."""
-    async with connections.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
-        await cursor.execute(LOOK_UP, {"variant_id": created.variant_id, "account_id": created.account_id})
-        row = await cursor.fetchone()
-    anchor = time.monotonic()
-    assert row is not None
-    read_at: datetime = row["read_at"]
+@dataclass(slots=True, eq=False)
+class _Wanted:
+    """A variant that is asked for; its row, and when that was read, once it has been."""
+
+    created: VariantCreated
+    row: tuple[Any, ...] | None = None
+    anchor: float = 0.0
+
+
+@dataclass(slots=True)
+class Variants:
+    """Looks variants and their accounts up, both by primary key; many may ask at once.
+
+    Attributes:
+        connections: To where they are.
+    """
+
+    connections: Connections
+    _wanted: dict[_Wanted, None] = field(default_factory=dict)
+    _reading: anyio.Lock = field(default_factory=lambda: anyio.Lock(fast_acquire=True))
+
+    async def look_up(self, created: VariantCreated) -> Lookup:
+        """Read one: with the next statement, which is for all who ask until it begins."""
+        wanted = _Wanted(created)
+        self._wanted[wanted] = None
+        try:
+            async with self._reading:
+                if wanted.row is None:
+                    await self._read(list(islice(self._wanted, TOGETHER_MAX)))
+        finally:
+            self._wanted.pop(wanted, None)
+        assert wanted.row is not None
+        return _lookup(wanted.row, wanted.anchor)
+
+    async def _read(self, together: Sequence[_Wanted]) -> None:
+        arguments = {
+            "variant_ids": [wanted.created.variant_id for wanted in together],
+            "account_ids": [wanted.created.account_id for wanted in together],
+        }
+        async with self.connections.connection() as connection:
+            rows = await (await connection.execute(LOOK_UP, arguments, prepare=True)).fetchall()
+        anchor = time.monotonic()
+        for wanted, row in zip(together, rows, strict=True):
+            wanted.row, wanted.anchor = row, anchor
+            self._wanted.pop(wanted, None)
+
+
+def _lookup(row: tuple[Any, ...], anchor: float) -> Lookup:
+    variant_id, placement, status, media, *more, platform, remote_id, token_ciphertext, is_for, read_at, context = row
     variant = account = None
-    if row["variant_id"] is not None:
-        variant = Variant(
-            id=row["variant_id"],
-            media=tuple(_medium(item) for item in row["media"]),
-            **{name: row[name] for name in AS_THEY_ARE},
-        )
-    if row["found_account_id"] is not None:
-        account = Account(row["platform"], row["remote_id"], bytes(row["token_ciphertext"]))
-    return Lookup(
-        variant=variant,
-        account=account,
-        is_for_account=bool(row["is_for_account"]),
-        read_at=read_at,
-        now=lambda: read_at + timedelta(seconds=time.monotonic() - anchor),
-        context={name: row[name] for name in CONTEXT},
-    )
+    if variant_id is not None:
+        variant = Variant(variant_id, placement, status, tuple(map(_medium, media)), *more)
+    if platform is not None:
+        account = Account(platform, remote_id, bytes(token_ciphertext))
+    return Lookup(variant, account, bool(is_for), read_at, anchor, context)
 
 
 def _medium(item: JsonObject) -> Medium:
@@ -220,7 +243,7 @@ def _medium(item: JsonObject) -> Medium:
 
 def describe(event: Event, created: VariantCreated, lookup: Lookup) -> JsonObject:
     """Return what to keep of a lookup: the database, how long before it all was written, and what was missing."""
-    context = lookup.context | {
+    context = (lookup.context or {}) | {
         "variant_id": str(created.variant_id),
         "event_to_read_seconds": (lookup.read_at - event.created_at).total_seconds(),
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from uuid import uuid4
 
+import anyio
 import pytest
 from prometheus_client import CollectorRegistry
 from psycopg import AsyncConnection
@@ -15,6 +16,7 @@ from outbox.handler import Runtime
 from outbox.outcome import Dead, Defer, Hold, Published, Reason
 from publisher.handler import open_handler_with
 from publisher.tokens import KeyRing, generate_key
+from publisher.variants import LOOK_UP, Lookup, VariantCreated, Variants
 from tests.publisher.stage import Stage
 
 pytestmark = pytest.mark.anyio
@@ -52,6 +54,55 @@ async def test_a_miss_records_what_the_database_was_like(stage: Stage) -> None:
     assert context["server_port"] > 0
     assert 0 <= context["event_to_read_seconds"] < 60
     assert 0 <= context["variant_to_event_seconds"] < 60
+
+
+async def test_who_asks_while_a_statement_is_under_way_shares_the_next_one(stage: Stage) -> None:
+    """Each is given its own variant, or its own miss; thirty look-ups are two statements."""
+    events = [await stage.approve("instagram image") for _ in range(3)]
+    wanted = [VariantCreated.model_validate(event.payload) for event in events] * 9
+    wanted += [VariantCreated(variant_id=uuid4()) for _ in range(3)]
+    found: dict[int, Lookup] = {}
+    variants = Variants(stage.connections)
+
+    async def look_up(place: int) -> None:
+        found[place] = await variants.look_up(wanted[place])
+
+    before = stage.connections.get_stats()["requests_num"]
+    async with anyio.create_task_group() as group:
+        for place in range(len(wanted)):
+            group.start_soon(look_up, place)
+    assert stage.connections.get_stats()["requests_num"] - before == 2
+    for place, each in enumerate(wanted):
+        variant = found[place].variant
+        assert (variant.id if variant is not None else None) == (each.variant_id if place < 27 else None)
+        assert (found[place].context is None) == (place < 27)
+
+
+async def test_one_that_breaks_off_leaves_the_others_to_be_read(stage: Stage) -> None:
+    """The one that reads for all is cancelled: another one reads."""
+    wanted = VariantCreated.model_validate((await stage.approve("instagram image")).payload)
+    variants, found = Variants(stage.connections), list[Lookup]()
+
+    async def look_up(scope: anyio.CancelScope) -> None:
+        with scope:
+            found.append(await variants.look_up(wanted))
+
+    async with anyio.create_task_group() as group:
+        first = anyio.CancelScope()
+        for scope in (first, anyio.CancelScope(), anyio.CancelScope()):
+            group.start_soon(look_up, scope)
+        group.start_soon(_cancel, first)
+    assert [lookup.variant.id for lookup in found if lookup.variant is not None] == [wanted.variant_id] * 2
+
+
+async def test_variants_are_looked_up_by_their_primary_keys(stage: Stage) -> None:
+    """Whatever the planner takes the tables to hold."""
+    arguments = {"variant_ids": [uuid4()], "account_ids": [None]}
+    async with stage.connections.connection() as connection:
+        rows = await (await connection.execute(f"explain {LOOK_UP}".encode(), arguments)).fetchall()
+    plan = "\n".join(row[0] for row in rows)
+    assert "Index Scan using content_variants_pkey" in plan
+    assert "Seq Scan on content_variants" not in plan
 
 
 async def test_a_variant_that_appears_meanwhile_is_published(stage: Stage) -> None:
@@ -219,3 +270,7 @@ async def test_a_published_story_stays_published_when_its_token_is_locked(stage:
     end = await stage.dispatch(event)
     assert isinstance(end, Published)
     assert end.result["permalink"] is None
+
+
+async def _cancel(scope: anyio.CancelScope) -> None:
+    scope.cancel()
