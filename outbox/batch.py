@@ -19,7 +19,7 @@ Ended = Literal["published", "dead", "cancelled", "expired"]
 
 
 class Receipt(NamedTuple):
-    """An event's end. `dispatched_seconds_ago` is None for one that was never dispatched."""
+    """An event's end. `dispatched_seconds_ago`, the first time, is None for one that never was."""
 
     event: Event
     outcome: Ended

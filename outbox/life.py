@@ -148,7 +148,7 @@ class Resolved:
 
 @dataclass(frozen=True, slots=True)
 class Dispatched:
-    """The dispatch to the handler that ended it; earlier ones show as attempts and steps."""
+    """The first dispatch by the relay that ended it; other relays' show as attempts and steps."""
 
     what: Literal["dispatched"] = field(default="dispatched", init=False)
     at: datetime
@@ -252,6 +252,11 @@ class Life:
     moments: list[Moment]
     waiting: Waiting | None
     holds: list[HoldInForce]
+
+    @property
+    def waits_for_a_verdict(self) -> bool:
+        """Whether an irreversible call of it is in doubt: a person may say what became of it."""
+        return self.waiting is not None and self.waiting.reason == "unknown"
 
 
 async def _load_moments(connection: AsyncConnection[TupleRow], event: FoundEvent) -> list[Moment]:

@@ -45,6 +45,10 @@ order by e.id
 limit %(limit)s
 """
 
+COUNT_CANDIDATES: LiteralString = """
+select count(*) from outbox.events as e where not exists (select from outbox.receipts as r where r.event_id = e.id)
+"""
+
 TAKE_LANES: LiteralString = """
 update outbox.lanes as l set relay_id = %(relay_id)s
 where l.relay_id is null
@@ -55,8 +59,8 @@ select r.name, count(*) from outbox.lanes as l join outbox.relays as r on r.id =
 where l.relay_id <> %(relay_id)s group by r.name
 """
 BE_PATIENT: LiteralString = "set statement_timeout = '1h'"
-MARK_VERIFIED: LiteralString = "select outbox.mark_verified()"
-END_VERIFY_ONLY: LiteralString = "select outbox.end_verify_only()"
+MARK_VERIFIED: LiteralString = "select outbox.mark_verified(%(reason)s)"
+END_VERIFY_ONLY: LiteralString = "select outbox.end_verify_only(%(reason)s)"
 
 PAGE = 500
 LEASE_SECONDS = 60.0
@@ -146,6 +150,12 @@ async def find_candidates(
     ]
 
 
+async def count_candidates(connection: AsyncConnection[TupleRow]) -> int:
+    """Return how many events have no receipt."""
+    [[count]] = await (await connection.execute(COUNT_CANDIDATES)).fetchall()
+    return int(count)
+
+
 async def every_candidate(connection: AsyncConnection[TupleRow]) -> AsyncIterator[Candidate]:
     """Give all events without a receipt, a page at a time."""
     after: EventId | None = None
@@ -160,16 +170,18 @@ async def be_patient(connection: AsyncConnection[TupleRow]) -> None:
     await connection.execute(BE_PATIENT)
 
 
-async def mark_verified(connection: AsyncConnection[TupleRow]) -> None:
-    """Note that all candidates were looked for. Raises Refused."""
+async def mark_verified(connection: AsyncConnection[TupleRow], reason: str | None = None) -> None:
+    """Note that all candidates were looked for, and why. Raises Refused."""
     async with refusals():
-        await connection.execute(MARK_VERIFIED)
+        await connection.execute(MARK_VERIFIED, {"reason": reason})
 
 
-async def end_verify_only(connection: AsyncConnection[TupleRow]) -> int:
-    """Let relays work again, and return how many events got a new xid. Raises Refused."""
-    async with refusals():
-        row = await (await connection.execute(END_VERIFY_ONLY)).fetchone()
+async def end_verify_only(
+    connection: AsyncConnection[TupleRow], reason: str | None = None, *, dry_run: bool = False
+) -> int:
+    """Let relays work again (with `dry_run`, do not), and return how many events got a new xid. Raises Refused."""
+    async with refusals(), connection.transaction(force_rollback=dry_run):
+        row = await (await connection.execute(END_VERIFY_ONLY, {"reason": reason})).fetchone()
     assert row is not None
     return int(row[0])
 

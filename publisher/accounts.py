@@ -30,7 +30,7 @@ set
 returning id, platform, remote_id, name, token_set_at, created_at
 """
 
-RELEASE: LiteralString = "select outbox.release(%(key)s)"
+RELEASE: LiteralString = "select outbox.release(%(key)s, %(reason)s)"
 
 LIST: LiteralString = """
 select id, platform, remote_id, name, token_set_at, created_at from social.accounts order by platform, name, remote_id
@@ -69,7 +69,7 @@ class ListedAccount:
     @property
     def key(self) -> str:
         """The key of its events, and what `outbox.hold` and `outbox.release` take."""
-        return f"{self.platform}:{self.remote_id}"
+        return key_of(self.platform, self.remote_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +114,8 @@ async def add_account(
     name: str,
     token: SecretStr,
     expires_at: datetime | None = None,
+    reason: str | None = None,
+    dry_run: bool = False,
 ) -> tuple[ListedAccount, int]:
     """Add an account, or give it a new token and name; what is held for it goes on. In one transaction.
 
@@ -125,6 +127,8 @@ async def add_account(
         name: For people.
         token: Its token; one of Instagram Login is refreshed by a relay once it is a day old.
         expires_at: When the token expires, where that is known.
+        reason: Why, for those who read the audit later.
+        dry_run: Do all that and roll it back.
 
     Returns:
         The account, and how many events go on at once.
@@ -142,10 +146,14 @@ async def add_account(
         "token_expires_at": expires_at,
         "is_refreshable": is_instagram_login(token),
     }
-    async with connection.transaction(), connection.cursor(row_factory=class_row(ListedAccount)) as cursor:
+    async with (
+        connection.transaction(force_rollback=dry_run),
+        connection.cursor(row_factory=class_row(ListedAccount)) as cursor,
+    ):
+        await connection.execute(REASON, {"reason": reason})
         account = await (await cursor.execute(ADD, arguments)).fetchone()
         assert account is not None
-        released = await (await connection.execute(RELEASE, {"key": account.key})).fetchone()
+        released = await (await connection.execute(RELEASE, {"key": account.key, "reason": reason})).fetchone()
     return account, int(released[0]) if released is not None else 0
 
 
@@ -190,6 +198,11 @@ async def list_accounts(connection: AsyncConnection[TupleRow]) -> list[ListedAcc
     """Return all accounts, without their tokens."""
     async with connection.cursor(row_factory=class_row(ListedAccount)) as cursor:
         return await (await cursor.execute(LIST)).fetchall()
+
+
+def key_of(platform: str, remote_id: str) -> str:
+    """Return the key of an account's events."""
+    return f"{platform}:{remote_id}"
 
 
 def check_account(platform: str, remote_id: str, name: str, token: SecretStr) -> None:

@@ -125,7 +125,7 @@ def _receipt(
         deferrals=delivery.deferrals,
         result=result,
         error=error,
-        dispatched_seconds_ago=time.monotonic() - delivery.dispatched_at if delivery.dispatched_at else None,
+        dispatched_seconds_ago=time.monotonic() - first if (first := delivery.first_dispatched_at) else None,
         was_waiting=delivery.waiting,
     )
 

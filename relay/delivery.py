@@ -27,6 +27,7 @@ class Delivery:
         crash_count: How many relays are known to have died while they handled it: it is dispatched alone.
         traced: The span of its last dispatch and when that ended, where it is traced.
         dispatched_at: When the handler was called last, by `time.monotonic()`; 0 before.
+        first_dispatched_at: The same, of the first call since the event is in hand.
     """
 
     event: Event
@@ -39,6 +40,7 @@ class Delivery:
     resolution: Resolution | None = None
     traced: tuple[object, float] | None = None
     dispatched_at: float = 0
+    first_dispatched_at: float = 0
     suspect: bool = False
     crash_count: int = 0
 

@@ -214,6 +214,7 @@ class Workers:
     async def _handle(self, delivery: Delivery, scope: anyio.CancelScope) -> Outcome | PutBack:
         first_call = not delivery.dispatched_at and delivery.reason in (None, Reason.SCHEDULED)
         delivery.dispatched_at = time.monotonic()
+        delivery.first_dispatched_at = delivery.first_dispatched_at or delivery.dispatched_at
         if first_call:
             self.metrics.dispatch_delay.observe(max(0.0, self.clock.now() - delivery.event.owed_since.timestamp()))
         self._running[delivery] = scope

@@ -42,8 +42,11 @@ limit 3
 """
 
 HIDDEN: LiteralString = """
-select count(*) from pg_stat_activity as s where s.backend_type = 'client backend' and s.state is null
+select count(*) filter (where s.query = '<insufficient privilege>'), quote_ident(current_user)
+from pg_stat_activity as s
+where s.usename is not null
 """
+"""Of a session that it may not look at PostgreSQL tells neither the state, nor the kind, nor since when."""
 
 SLOTS: LiteralString = """
 select s.slot_name, greatest(age(s.xmin), age(s.catalog_xmin)) as xids
@@ -175,16 +178,17 @@ def judge_listen(seconds: float | None) -> Finding:
 async def look_at_horizon(patient: Patient) -> list[Finding]:
     """Who keeps dead rows from being vacuumed away."""
     holders = await (await patient.connection.execute(HOLDERS)).fetchall()
-    [hidden] = await (await patient.connection.execute(HIDDEN)).fetchall()
+    [[hidden_count, role]] = await (await patient.connection.execute(HIDDEN)).fetchall()
     slots = await (await patient.connection.execute(SLOTS)).fetchall()
-    return [judge_horizon(holders, hidden[0], slots, patient.thresholds.transaction_seconds)]
+    return [judge_horizon(holders, (hidden_count, role), slots, patient.thresholds.transaction_seconds)]
 
 
 def judge_horizon(
-    holders: list[tuple[Any, ...]], hidden_count: int, slots: list[tuple[Any, ...]], bounds: tuple[float, float]
+    holders: list[tuple[Any, ...]], hidden: tuple[int, str], slots: list[tuple[Any, ...]], bounds: tuple[float, float]
 ) -> Finding:
     """The log does not slow down under a long transaction, but `waiting` and everybody else's tables do."""
     who, seconds = holders[0] if holders else ("nobody", 0.0)
+    hidden_count, role = hidden
     found = "no transaction is open" if not holders else f"the oldest transaction is {duration(seconds)} old ({who})"
     advice = "end it, and set idle_in_transaction_session_timeout: vacuum removes nothing younger"
     judged = graded("horizon", seconds, bounds, found, advice)
@@ -192,6 +196,7 @@ def judge_horizon(
         found = f"the replication slot {slots[0][0]} holds the horizon {slots[0][1]} transactions back"
         return warn("horizon", found, "have its consumer catch up, or drop it")
     if judged.advice is None and hidden_count:
-        found = f"{found}; {hidden_count} sessions of other roles are hidden from this one"
-        return warn("horizon", found, "grant pg_read_all_stats to this role, or ask as another one")
+        found = f"{hidden_count} sessions of other roles are hidden from {role}; of the others, {found}"
+        advice = f"run as a superuser: grant pg_read_all_stats to {role} (pg_monitor brings it); or ask as another role"
+        return warn("horizon", found, advice)
     return judged

@@ -1,4 +1,4 @@
-"""The tables: whose log they are, the relay's grants, what row security hides from it, whether they are vacuumed."""
+"""The tables: whose log they are, who may do what, what row security hides from a relay, whether they are vacuumed."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from psycopg.rows import class_row
 
 from outbox import cluster
 from outbox.doctor.finding import Finding, fail, ok, warn
+from outbox.doctor.grants import look_at_grants
 from outbox.doctor.patient import Look, Patient
 
 RELAY_ROLES: LiteralString = """
@@ -22,17 +23,6 @@ where n.nspname = 'outbox' and (
   or exists (select from pg_stat_activity as s where s.usesysid = r.oid and s.application_name = 'outbox-settler')
 )
 order by works desc, r.rolname
-"""
-
-MISSING_GRANTS: LiteralString = """
-select t.name || ' (' || t.privilege || ')'
-from (values
-  ('outbox.events', 'select'), ('outbox.receipts', 'insert'), ('outbox.steps', 'insert'), ('outbox.attempts', 'insert'),
-  ('outbox.waiting', 'delete'), ('outbox.holds', 'update'), ('outbox.relays', 'update'), ('outbox.lanes', 'update'),
-  ('outbox.cursors', 'update'), ('outbox.resolutions', 'select'),
-  ('social.accounts', 'select'), ('social.content_variants', 'select')
-) as t (name, privilege)
-where not has_table_privilege(%(role)s, t.name, t.privilege)
 """
 
 OWNERS_VIEW: LiteralString = "select variant_ids, account_ids from outbox.recent_variants(1000)"
@@ -80,13 +70,10 @@ class Table:
 
 
 async def look_at_roles(patient: Patient) -> list[Finding]:
-    """As whom relays work, and whether that role may do what a relay does."""
+    """As whom relays work, and whether each role may do what it is for."""
     roles = await _relay_roles(patient)
-    findings = [judge_roles(roles)]
-    for role in _worth_checking(roles):
-        rows = await (await patient.connection.execute(MISSING_GRANTS, {"role": role.rolname})).fetchall()
-        findings.append(judge_grants(role.rolname, [name for (name,) in rows]))
-    return findings
+    working = [role.rolname for role in roles if role.works]
+    return [judge_roles(roles), await look_at_grants(patient.connection, working)]
 
 
 def judge_roles(roles: Sequence[Role]) -> Finding:
@@ -97,13 +84,6 @@ def judge_roles(roles: Sequence[Role]) -> Finding:
         return warn("role", found, "give it a role of its own: create role relay login; grant outbox_relay to relay")
     working = [role.rolname for role in roles if role.works]
     return ok("role", f"relays work as {', '.join(working)}" if working else "no relay is connected")
-
-
-def judge_grants(role: str, missing: Sequence[str]) -> Finding:
-    """What the role of a relay lacks."""
-    if missing:
-        return fail("grants", f"{role} lacks {', '.join(missing)}", f"run: grant outbox_relay to {role}")
-    return ok("grants", f"{role} has what a relay needs")
 
 
 async def look_at_row_security(patient: Patient) -> list[Finding]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from relay.cli.consent import DryRunFlag, ReasonOption
+from relay.cli.consent import DryRunFlag, ReasonOption, YesFlag, ask
 from relay.cli.printing import JsonFlag, print_json, print_table, say, to_json
 
 if TYPE_CHECKING:
@@ -42,6 +42,9 @@ def add(
     check: Annotated[
         bool, typer.Option("--check/--no-check", help="Ask Meta first what the token is good for.")
     ] = True,
+    reason: ReasonOption = None,
+    dry_run: DryRunFlag = False,
+    yes: YesFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Add an account, or give it a new token; what was held for it goes on.
@@ -54,7 +57,8 @@ def add(
     """
     from pydantic import SecretStr  # noqa: PLC0415 (help needs none of it)
 
-    from publisher.accounts import add_account, check_account  # noqa: PLC0415
+    from outbox.operations import count_held  # noqa: PLC0415
+    from publisher.accounts import add_account, check_account, key_of  # noqa: PLC0415
     from publisher.settings import PublisherSettings  # noqa: PLC0415
     from publisher.tokens import open_key_ring  # noqa: PLC0415
     from relay.cli.connection import run_with_database  # noqa: PLC0415
@@ -63,6 +67,9 @@ def add(
     keys = open_key_ring(settings)
     token = SecretStr(_read_token(token_file).strip())
     check_account(platform.value, remote_id, name, token)
+    if not (dry_run or yes):
+        held_count = run_with_database(lambda connection: count_held(connection, key_of(platform.value, remote_id)))
+        ask("release", held_count, unasked=False)
 
     async def work(connection: AsyncConnection[TupleRow]) -> tuple[ListedAccount, int, datetime | None]:
         expires_at = await _inspect(settings, platform.value, remote_id, token) if check else None
@@ -74,6 +81,8 @@ def add(
             name=name,
             token=token,
             expires_at=expires_at,
+            reason=reason,
+            dry_run=dry_run,
         )
         return account, released_count, expires_at
 
@@ -86,12 +95,14 @@ def add(
                 "released_count": released_count,
                 "token_expires_at": expires_at,
                 "is_checked": check,
+                "is_done": not dry_run,
             }
         )
     else:
         print(account.key)
         lasts = "" if expires_at is None else f", good until {expires_at:%Y-%m-%d}"
-        say(f"the account's token is stored{lasts}; {released_count} events go on")
+        stored, go = ("would be stored", "would go") if dry_run else ("is stored", "go")
+        say(f"the account's token {stored}{lasts}; {released_count} events {go} on")
 
 
 def list_all(as_json: JsonFlag = False) -> None:

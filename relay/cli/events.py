@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, assert_never
 import typer
 
 from relay.cli.arguments import When, parse_future, parse_headers, parse_past, parse_payload, resolve
+from relay.cli.consent import DryRunFlag
 from relay.cli.printing import JsonFlag, print_json, print_table, say, to_text
 
 if TYPE_CHECKING:
@@ -50,9 +51,13 @@ def emit(
         When | None, typer.Option(parser=parse_future, metavar="INSTANT|+10m", help="Not after.")
     ] = None,
     header: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="About the event; repeatable.")] = None,
+    dry_run: DryRunFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Write an event into the log and print its id."""
+    """Write an event into the log and print its id, as an application does: the event itself tells of it, no audit.
+
+    With --dry-run the log's rules are asked, and nothing is kept.
+    """
     from outbox.emit import emit as write  # noqa: PLC0415 (help needs none of it)
     from outbox.operations import database_now  # noqa: PLC0415
     from relay.cli.connection import run_with_database  # noqa: PLC0415
@@ -61,20 +66,23 @@ def emit(
 
     async def work(connection: AsyncConnection[TupleRow]) -> EventId:
         now = await database_now(connection)
-        return await write(
-            connection,
-            event_type,
-            document,
-            key=key,
-            sequence=sequence,
-            dedupe_key=dedupe_key,
-            publish_at=resolve(publish_at, now),
-            expires_at=resolve(expires_at, now),
-            headers=headers,
-        )
+        async with connection.transaction(force_rollback=dry_run):
+            return await write(
+                connection,
+                event_type,
+                document,
+                key=key,
+                sequence=sequence,
+                dedupe_key=dedupe_key,
+                publish_at=resolve(publish_at, now),
+                expires_at=resolve(expires_at, now),
+                headers=headers,
+            )
 
     event_id = run_with_database(work)
-    if as_json:
+    if dry_run:
+        say("the event would be emitted")
+    elif as_json:
         print_json({"id": event_id})
     else:
         print(event_id)

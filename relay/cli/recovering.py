@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import socket
 from collections import Counter as Tally
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from relay.cli.consent import DryRunFlag, ReasonOption, YesFlag, ask
 from relay.cli.printing import JsonFlag, print_json, print_table, say
+from relay.cli.progress import open_bar
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
     from psycopg import AsyncConnection
     from psycopg.rows import TupleRow
 
-    from outbox.recovery import Candidate, RecoveryState
+    from outbox.recovery import Candidate, Recoverer, RecoveryState
     from publisher.handler import VariantHandler
 
 LIMIT = 1000
@@ -42,7 +45,9 @@ def recover(
     verify: Annotated[bool, typer.Option("--verify", help="Look at the accounts for what would be published.")] = False,
     confirm: Annotated[bool, typer.Option("--confirm", help="Let the relays work again.")] = False,
     begin: Annotated[bool, typer.Option("--begin", help="Have all relays stand still, before they notice.")] = False,
-    reason: Annotated[str | None, typer.Option(help="Why, with --begin.")] = None,
+    reason: ReasonOption = None,
+    dry_run: DryRunFlag = False,
+    yes: YesFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Show what would be published again after a restore, look for it, and confirm.
@@ -53,27 +58,35 @@ def recover(
     """
     if verify + confirm + begin > 1:
         raise typer.BadParameter("expected one of --verify, --confirm and --begin, found several")
-    if begin != (reason is not None):
-        raise typer.BadParameter("expected --begin and --reason together")
+    if begin and not (reason or "").strip():
+        raise typer.BadParameter("expected --begin with a --reason, found none")
     if begin:
-        _begin(str(reason))
+        _begin(str(reason), dry_run=dry_run)
     elif verify:
-        _verify(as_json)
+        _verify(reason, dry_run=dry_run, as_json=as_json)
     elif confirm:
-        _confirm(as_json)
+        _confirm(reason, dry_run=dry_run, yes=yes, as_json=as_json)
+    elif reason is not None:
+        raise typer.BadParameter("expected --reason with --begin, --verify or --confirm, found it alone")
     else:
         _show(as_json)
 
 
-def _begin(reason: str) -> None:
+def _begin(reason: str, *, dry_run: bool) -> None:
     from outbox import cluster  # noqa: PLC0415 (help needs none of it)
     from relay.cli.connection import run_with_database  # noqa: PLC0415
 
     async def work(connection: AsyncConnection[TupleRow]) -> None:
-        await cluster.begin_verify_only(connection, reason, must_rebase=False)
+        async with connection.transaction(force_rollback=dry_run):
+            await cluster.begin_verify_only(connection, reason, must_rebase=False)
 
     run_with_database(work)
-    say("relays stand still within ten seconds, and no intent is written from now on; then: outbox recover --verify")
+    if dry_run:
+        say("relays would stand still, and no intent would be written, until outbox recover --confirm")
+    else:
+        say(
+            "relays stand still within ten seconds, and no intent is written from now on; then: outbox recover --verify"
+        )
 
 
 def _show(as_json: bool) -> None:
@@ -102,13 +115,13 @@ def _show(as_json: bool) -> None:
     say(f"next: outbox recover {'--verify' if state.verified_at is None else '--confirm'}")
 
 
-def _verify(as_json: bool) -> None:
+def _verify(reason: str | None, *, dry_run: bool, as_json: bool) -> None:
     from relay.cli.connection import address, run_with_database  # noqa: PLC0415 (help needs none of it)
 
     dsn = address()
 
     async def work(connection: AsyncConnection[TupleRow]) -> list[Found]:
-        return await _verify_all(connection, dsn)
+        return await _verify_all(connection, dsn, reason, dry_run=dry_run)
 
     found = run_with_database(work)
     if as_json:
@@ -123,10 +136,12 @@ def _verify(as_json: bool) -> None:
     if tally["unreadable"]:
         say("outbox: expected to look for every event, found some unreadable; mend that, or cancel them")
         raise typer.Exit(1)
-    say("next: outbox recover --confirm")
+    say(f"next: outbox recover {'--verify' if dry_run else '--confirm'}")
 
 
-async def _verify_all(connection: AsyncConnection[TupleRow], dsn: str) -> list[Found]:
+async def _verify_all(
+    connection: AsyncConnection[TupleRow], dsn: str, reason: str | None, *, dry_run: bool
+) -> list[Found]:
     from importlib.metadata import version  # noqa: PLC0415 (help needs none of it)
 
     from prometheus_client import CollectorRegistry  # noqa: PLC0415
@@ -136,6 +151,7 @@ async def _verify_all(connection: AsyncConnection[TupleRow], dsn: str) -> list[F
     from outbox.handler import Runtime  # noqa: PLC0415
     from outbox.recovery import (  # noqa: PLC0415
         be_patient,
+        count_candidates,
         every_candidate,
         load_state,
         mark_verified,
@@ -150,24 +166,40 @@ async def _verify_all(connection: AsyncConnection[TupleRow], dsn: str) -> list[F
     assert state.known_until is not None
     await be_patient(connection)
     found: list[Found] = []
-    async with (
-        open_pool(dsn, application_name="outbox-recover", size_max=POOL_SIZE_MAX) as pool,
-        open_handler_with(Runtime(pool, CollectorRegistry()), PublisherSettings.load(), with_services=False) as handler,
-        open_recoverer(
-            connection, name=f"recover:{socket.gethostname()}:{os.getpid()}", version=version("outbox-relay")
-        ) as recoverer,
-    ):
+    name = f"recover:{socket.gethostname()}:{os.getpid()}"
+    async with AsyncExitStack() as stack:
+        pool = await stack.enter_async_context(
+            open_pool(dsn, application_name="outbox-recover", size_max=POOL_SIZE_MAX)
+        )
+        runtime = Runtime(pool, CollectorRegistry())
+        handler = await stack.enter_async_context(
+            open_handler_with(runtime, PublisherSettings.load(), with_services=False)
+        )
+        recoverer = None
+        if not dry_run:
+            recoverer = await stack.enter_async_context(
+                open_recoverer(connection, name=name, version=version("outbox-relay"))
+            )
+        advance = stack.enter_context(open_bar("looking", await count_candidates(connection)))
         async for candidate in every_candidate(connection):
-            await recoverer.renew()
+            if recoverer is not None:
+                await recoverer.renew()
             each = await _look(candidate, handler, state.known_until)
-            if each.verdict == "person" and not candidate.waits_for_a_person:
-                await recoverer.park(candidate, each.why)
-            elif each.remote_id is not None:
-                await recoverer.found_live(candidate, "publish", each.remote_id)
+            if recoverer is not None:
+                await _keep(recoverer, candidate, each)
             found.append(each)
-        if not any(each.verdict == "unreadable" for each in found):
-            await mark_verified(connection)
+            advance(1)
+        if recoverer is not None and not any(each.verdict == "unreadable" for each in found):
+            await mark_verified(connection, reason)
     return found
+
+
+async def _keep(recoverer: Recoverer, candidate: Candidate, found: Found) -> None:
+    """Write down what was found: the relays go on from it."""
+    if found.verdict == "person" and not candidate.waits_for_a_person:
+        await recoverer.park(candidate, found.why)
+    elif found.remote_id is not None:
+        await recoverer.found_live(candidate, "publish", found.remote_id)
 
 
 async def _look(candidate: Candidate, handler: VariantHandler, known_until: datetime) -> Found:
@@ -192,16 +224,24 @@ async def _look(candidate: Candidate, handler: VariantHandler, known_until: date
             return Found(event.id, event.key, "unreadable", why)
 
 
-def _confirm(as_json: bool) -> None:
-    from outbox.recovery import be_patient, end_verify_only  # noqa: PLC0415 (help needs none of it)
+def _confirm(reason: str | None, *, dry_run: bool, yes: bool, as_json: bool) -> None:
+    from outbox.recovery import be_patient, count_candidates, end_verify_only  # noqa: PLC0415 (help needs none of it)
     from relay.cli.connection import run_with_database  # noqa: PLC0415
+
+    async def count(connection: AsyncConnection[TupleRow]) -> int:
+        await be_patient(connection)
+        return await count_candidates(connection)
 
     async def work(connection: AsyncConnection[TupleRow]) -> int:
         await be_patient(connection)
-        return await end_verify_only(connection)
+        return await end_verify_only(connection, reason, dry_run=dry_run)
 
-    count = run_with_database(work)
+    if not (dry_run or yes):
+        ask("let relays handle", run_with_database(count), unasked=False)
+    stamped_count = run_with_database(work)
     if as_json:
-        print_json({"is_done": True, "stamped_count": count})
+        print_json({"is_done": not dry_run, "stamped_count": stamped_count})
+    elif dry_run:
+        print(f"relays would work again; {stamped_count} events would get transaction ids of this cluster")
     else:
-        print(f"relays may work again; {count} events got the transaction ids of this cluster")
+        print(f"relays may work again; {stamped_count} events got the transaction ids of this cluster")

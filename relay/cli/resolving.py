@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from relay.cli.consent import DryRunFlag
+from relay.cli.consent import DryRunFlag, ReasonOption
 from relay.cli.events import print_life
 from relay.cli.printing import JsonFlag, print_json, print_table, say, to_text
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from psycopg import AsyncConnection
     from psycopg.rows import TupleRow
 
+    from outbox.life import Life
     from outbox.resolution import UnknownEvent
 
 NO_ID = "-"
@@ -65,7 +66,7 @@ def resolve(
         str | None, typer.Option(metavar="MEDIA_ID", help=f"It is live; {NO_ID} where nobody can tell its id.")
     ] = None,
     not_published: Annotated[bool, typer.Option("--not-published", help="It is not live, and is tried again.")] = False,
-    reason: Annotated[str | None, typer.Option("--reason", help="Why, for those who read it later.")] = None,
+    reason: ReasonOption = None,
     force: Annotated[bool, typer.Option("--force", help="Though the relay still looks for it.")] = False,
     dry_run: DryRunFlag = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
@@ -88,17 +89,18 @@ def resolve(
 
     is_decided = published is not None or not_published
     is_asked = is_decided and not (yes or dry_run) and sys.stdin.isatty()
+    life = None
     if is_asked or not is_decided:
         life = run_with_database(lambda connection: load_life(connection, EventId(event_id)))
         if as_json and not is_decided:
             print_json(life)
             return
         print_life(life)
-    if not is_decided:
-        say("look at the account, then decide with --published MEDIA_ID or --not-published")
-        return
+        if not is_decided:
+            say(_next(life))
+            return
     verdict = f"published as {to_text(published)}" if published else "not published"
-    if is_asked:
+    if is_asked and life is not None and life.waits_for_a_verdict:  # else the refusal says why
         typer.confirm(f"Is it {verdict}?", abort=True, err=True)
 
     async def work(connection: AsyncConnection[TupleRow]) -> None:
@@ -117,6 +119,20 @@ def resolve(
         print_json({"event_id": event_id, "published": not not_published, "is_done": not dry_run})
     else:
         print(f"{event_id} {'would be' if dry_run else 'is'} resolved as {verdict}: the relay goes on from that")
+
+
+def _next(life: Life) -> str:
+    """What there is to decide about an event."""
+    event = life.event
+    if event.settled_at is not None:
+        advice = "; outbox replay ID emits it once more" if event.state != "published" else ""
+        return f"nothing is to be decided: the event has ended, it is {event.state}{advice}"
+    if not life.waits_for_a_verdict:
+        how = event.state if event.reason is None else f"{event.state} ({event.reason})"
+        return f"nothing is to be decided: no call of the event is in doubt, it is {how}"
+    if life.waiting is not None and life.waiting.due_at is not None:
+        return "the relay still looks by itself: wait for it, or decide with --published MEDIA_ID"
+    return "look at the account, then decide with --published MEDIA_ID or --not-published"
 
 
 def _waits_for(unknown: UnknownEvent) -> str:

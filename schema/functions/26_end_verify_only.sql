@@ -9,7 +9,7 @@
 -- The snapshot first, the xid then: every transaction that the snapshot shows as ended lies below its xmax, ours does
 -- not, and so what we stamp with our own xid is new to whoever reads on from that snapshot. What has ended or waits must
 -- never be new again: it gets an xid below all others, which every snapshot shows.
-create or replace function outbox.end_verify_only() returns bigint
+create or replace function outbox.end_verify_only(reason text default null) returns bigint
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
@@ -53,7 +53,10 @@ begin
   update outbox.cluster as c set
     xid = current_xid, verify_only_since = null, verify_only_reason = null, known_until = null, must_rebase = false,
     verified_at = null, recognised_at = clock_timestamp();
-  perform outbox.record('end_verify_only', stamped_count, known.verify_only_reason);
+  perform outbox.record(
+    'end_verify_only', stamped_count, coalesce(end_verify_only.reason, known.verify_only_reason),
+    detail => jsonb_build_object('began', known.verify_only_since, 'because', known.verify_only_reason)
+  );
   perform pg_notify('outbox', 'lanes');
   return stamped_count;
 end

@@ -51,8 +51,22 @@ def test_a_new_token_lets_held_events_go_on(outbox: Outbox, keys: KeyRing, histo
     [added] = outbox(*ADD, "--json", stdin=TOKEN).objects
     assert added["released_count"] == 1
     told = ["key", "id", "platform", "remote_id", "name", "token_set_at", "created_at", "released_count"]
-    assert list(added) == [*told, "token_expires_at", "is_checked"]
+    assert list(added) == [*told, "token_expires_at", "is_checked", "is_done"]
     assert histories.fetch("select key from outbox.holds") == []
+
+
+def test_a_new_token_says_why_and_can_be_tried_first(outbox: Outbox, keys: KeyRing, histories: Histories) -> None:
+    """A try keeps nothing; the reason is in both rows of the audit; many events are asked about."""
+    for _ in range(21):
+        histories.wait(histories.emit(key=KEY), "held")
+    [tried] = outbox(*ADD, "--dry-run", "--json", stdin=TOKEN).objects
+    assert (tried["released_count"], tried["is_done"]) == (21, False)
+    assert (outbox("accounts", "list").out, outbox("operations").out) == ("", "")
+    answer = outbox(*ADD, stdin=TOKEN)
+    assert (answer.status, "expected --yes to release more than 20 events" in answer.sentence()) == (BAD_USAGE, True)
+    assert outbox(*ADD, "--yes", "--reason", "renewed by dana", stdin=TOKEN).status == 0
+    told = {each["operation"]: each["reason"] for each in outbox("operations", "--json").objects}
+    assert told == {"account": "renewed by dana", "release": "renewed by dana"}
 
 
 def test_accounts_are_listed_without_their_tokens(outbox: Outbox, keys: KeyRing) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from outbox.event import EventId
 from tests.cli.calling import Outbox
 from tests.operations.histories import Histories
@@ -35,6 +37,30 @@ def test_without_a_decision_the_evidence_is_shown(outbox: Outbox, histories: His
     assert "decide with --published MEDIA_ID or --not-published" in answer.err
     assert outbox("resolve", event_id, "--json").objects[0]["event"]["id"] == event_id
     assert histories.fetch("select count(*) from outbox.resolutions") == [(0,)]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "said"),
+    [("dead", "it is dead; outbox replay ID emits it once more"), ("published", "it is published")],
+)
+def test_where_nothing_is_to_be_decided_it_says_so(
+    outbox: Outbox, histories: Histories, outcome: str, said: str
+) -> None:
+    """Of an event that has ended; nobody is sent to look at an account."""
+    answer = outbox("resolve", histories.ended(outcome))
+    assert (answer.status, answer.err) == (0, f"nothing is to be decided: the event has ended, {said}\n")
+
+
+def test_an_event_whose_call_is_not_in_doubt_has_nothing_to_decide(outbox: Outbox, histories: Histories) -> None:
+    """New, or waiting for something else; and while the relay looks, one waits for that."""
+    event_id = histories.emit()
+    assert "no call of the event is in doubt, it is new" in outbox("resolve", event_id).err
+    histories.wait(event_id, "retry")
+    assert "no call of the event is in doubt, it is waiting (retry)" in outbox("resolve", event_id).err
+    looking = histories.emit()
+    histories.step(looking, "publish", "intent")
+    histories.wait(looking, "unknown", due_at="2130-01-01Z")
+    assert "the relay still looks by itself" in outbox("resolve", looking).err
 
 
 def test_a_decision_is_written_with_who_and_why(outbox: Outbox, histories: Histories) -> None:

@@ -114,10 +114,9 @@ async def test_a_transaction_that_stays_open_is_told(database: str) -> None:
 
 
 def test_a_slot_that_nobody_reads_is_told() -> None:
-    """A replication slot holds the horizon as a transaction does; what can't be seen is no sign of health."""
-    assert judge_horizon([], 0, [("old", 20_000_000)], (300, 3600)).level is Level.WARN
-    assert judge_horizon([], 0, [("young", 20)], (300, 3600)).level is Level.OK
-    assert judge_horizon([], 3, [], (300, 3600)).level is Level.WARN
+    """A replication slot holds the horizon as a transaction does."""
+    assert judge_horizon([], (0, "me"), [("old", 20_000_000)], (300, 3600)).level is Level.WARN
+    assert judge_horizon([], (0, "me"), [("young", 20)], (300, 3600)).level is Level.OK
 
 
 async def test_a_notification_queue_that_fills_is_told(own_server: Callable[..., EmbeddedPostgres]) -> None:

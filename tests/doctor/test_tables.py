@@ -10,9 +10,10 @@ import psycopg
 import pytest
 from anyio import to_thread
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from outbox.doctor.finding import Level
+from outbox.doctor.grants import GRANTS, grants_of
 from outbox.doctor.patient import Thresholds
 from tests.doctor.examining import found
 from tests.processes import poll
@@ -28,6 +29,29 @@ with account as (
 insert into social.content_variants (content_item_id, account_id, media_type, media_url, status)
 select i.id, account.id, 'image', 'https://cdn.example/a.jpg', 'approved'
 from account, (select id from social.content_items limit 1) as i
+"""
+GRANTED: LiteralString = """
+select r.rolname, g.name, lower(g.privilege_type)
+from (
+  select n.nspname as name, a.grantee, a.privilege_type
+  from pg_namespace as n cross join aclexplode(n.nspacl) as a
+  where n.nspname in ('outbox', 'social')
+  union all
+  select n.nspname || '.' || c.relname, a.grantee, a.privilege_type
+  from pg_class as c join pg_namespace as n on n.oid = c.relnamespace cross join aclexplode(c.relacl) as a
+  where n.nspname in ('outbox', 'social')
+  union all
+  select n.nspname || '.' || c.relname || '.' || t.attname, a.grantee, a.privilege_type
+  from pg_attribute as t join pg_class as c on c.oid = t.attrelid join pg_namespace as n on n.oid = c.relnamespace
+  cross join aclexplode(t.attacl) as a
+  where n.nspname in ('outbox', 'social')
+  union all
+  select n.nspname || '.' || p.proname, a.grantee, a.privilege_type
+  from pg_proc as p join pg_namespace as n on n.oid = p.pronamespace cross join aclexplode(p.proacl) as a
+  where n.nspname in ('outbox', 'social')
+) as g
+join pg_roles as r on r.oid = g.grantee
+where r.rolname in ('outbox_emitter', 'outbox_relay', 'outbox_operator')
 """
 DEAD_ROWS: LiteralString = "select n_dead_tup > 1000 from pg_stat_all_tables where relid = 'outbox.cursors'::regclass"
 
@@ -88,12 +112,39 @@ async def test_policies_that_hide_accounts_are_told(database: str, relay_role: s
 
 
 async def test_a_grant_that_was_taken_away_is_told(database: str, relay_role: str) -> None:
-    """By the table's name."""
-    run(database, "revoke select on social.content_variants from outbox_relay")
-    for dsn in (database, relay_role):
-        finding = await found(dsn, "grants")
-        assert finding.level is Level.FAIL
-        assert "lacks social.content_variants (select)" in finding.found
+    """A table's, a column's, a function's, a schema's; with the statement that gives it back, and that does."""
+    taken = [
+        "select on social.usage",
+        "update (token_ciphertext) on social.accounts",
+        "execute on function outbox.prune",
+        "usage on schema social",
+    ]
+    for each in taken:
+        run(database, f"revoke {each} from outbox_relay")
+    found_to_lack = []
+    while (finding := await found(database, "grants")).level is Level.FAIL:
+        found_to_lack.append(finding.found)
+        run(database, str(finding.advice).removeprefix("run as the owner: ").partition(";")[0])
+    assert "lacks social (usage), social.usage (select), social.accounts.token_ciphertext (update)" in found_to_lack[0]
+    assert found_to_lack[0].endswith(" and 1 more")
+    assert len(found_to_lack) == len(taken)
+    assert (await found(relay_role, "grants")).level is Level.OK
+
+
+async def test_a_relay_that_is_no_member_is_told(database: str, relay_role: str) -> None:
+    """What it lacks, and what makes it one."""
+    name = str(conninfo_to_dict(relay_role)["user"])
+    run(database, f"revoke outbox_relay from {name}")
+    with psycopg.connect(relay_role, application_name="outbox-settler"):
+        finding = await found(database, "grants")
+    assert (finding.level, finding.advice) == (Level.FAIL, f"run: grant outbox_relay to {name}")
+
+
+def test_the_grants_are_those_of_the_migrations(database: str) -> None:
+    """Of each role, to the last column: nothing is asked for that is not granted, nothing granted is left out."""
+    with psycopg.connect(database) as connection:
+        granted = connection.execute(GRANTED).fetchall()
+    assert sorted(granted) == sorted((role, *each) for role in GRANTS for each in grants_of(role))
 
 
 async def test_a_relay_that_may_do_anything_is_told(database: str) -> None:
@@ -122,6 +173,11 @@ async def test_a_role_that_can_not_look_as_the_relay_says_so(database: str) -> N
         try:
             dsn = make_conninfo(database, user=name, password=PASSWORD)
             assert (await found(dsn, "row security")).level is Level.WARN
+            horizon = await found(dsn, "horizon")
+            assert (horizon.level, f"hidden from {name}" in horizon.found) == (Level.WARN, True)
+            assert f"grant pg_read_all_stats to {name}" in str(horizon.advice)
+            connection.execute(sql.SQL("grant pg_read_all_stats to {}").format(identifier))
+            assert "hidden" not in (await found(dsn, "horizon")).found
             assert (await found(dsn, "stuck keys")).level is Level.OK
             assert (await found(dsn, "delays")).level is Level.OK
             assert (await found(dsn, "autovacuum")).level is Level.OK

@@ -119,16 +119,34 @@ async def test_a_limit_that_is_nearly_used_up_is_told(
 
 
 async def test_a_long_way_to_the_handler_is_told(database: str, histories: Histories) -> None:
-    """From the variant to its event, to the handler, to the receipt; only of what went through at the first try."""
-    histories.connection.execute(
-        "insert into social.accounts (platform, remote_id, name, token_ciphertext) values ('instagram', '17', 'n', '')"
-    )
+    """From the variant to its event, to the handler, to the receipt; waits at the API lie behind the handler."""
+    assert (await found(database, "delays")).found == "nothing was published in the last day"
+    histories.connection.execute(ACCOUNT, [None])
     histories.connection.execute("select social.create_variant('instagram:17', 'https://cdn.example/a.jpg')")
     [[event_id]] = histories.fetch("select id from outbox.events")
     histories.end(event_id, "published")
-    assert (await found(database, "delays")).found.startswith("nothing was published")
-    histories.connection.execute("update outbox.receipts set attempts = 0, deferrals = 0")
+    histories.connection.execute("update outbox.receipts set deferrals = 3, attempts = 0")
     finding = await found(database, "delays", thresholds=STRICT)
     assert finding.level is Level.FAIL
     for part in ("of 1 events", "variant to event", "event to handler", "handler to receipt"):
         assert part in finding.found
+
+
+async def test_what_another_relay_began_counts_from_there(database: str, histories: Histories) -> None:
+    """An event that waited is handled by whoever is next: its first step, or its first try, tells when it was read."""
+    for began in ("step", "try"):
+        event_id = histories.emit()
+        if began == "step":
+            histories.step(event_id, "container", "done")
+        else:
+            histories.attempt(event_id, "no answer")
+        histories.end(event_id, "published")
+    histories.connection.execute("update outbox.events set created_at = clock_timestamp() - interval '1 hour'")
+    histories.connection.execute("update outbox.receipts set dispatched_at = clock_timestamp() - interval '1 minute'")
+    for query in (
+        "update outbox.steps set created_at = clock_timestamp() - interval '59 minutes'",
+        "update outbox.attempts set created_at = clock_timestamp() - interval '59 minutes'",
+    ):
+        histories.connection.execute(query.encode())
+    finding = await found(database, "delays")
+    assert "event to handler 60.0 s and 60.0 s; handler to receipt 59 min and 59 min" in finding.found

@@ -254,17 +254,25 @@ async def test_a_person_can_have_relays_stand_still(studio: Studio, database: st
     await studio.open_accounts(database)
     async with studio.relay(database) as url:
         await eventually(lambda: ready(url))
-        assert (await studio.recover(database, "--begin", "--reason", "the volume was rolled back")).status == 0
+        begin = ("--begin", "--reason", "the volume was rolled back")
+        assert (await studio.recover(database, *begin, "--dry-run")).status == 0
+        assert ask(database, "select count(*) from outbox.cluster where verify_only_since is not null") == 0
+        assert (await studio.recover(database, *begin)).status == 0
         await eventually(lambda: verifies_only(url), seconds=30)
         await studio.approve(database, "instagram", 1)
         shown = await studio.recover(database)
         assert "the volume was rolled back" in shown.err
         assert "no trace" in shown.out
         assert ask(database, "select count(*) from outbox.receipts") == 0
-        assert (await studio.recover(database, "--verify")).status == 0
-        assert (await studio.recover(database, "--confirm")).status == 0
+        assert (await studio.recover(database, "--verify", "--dry-run")).status == 0
+        assert (await studio.recover(database, "--confirm")).status == 1  # a try is no look
+        assert (await studio.recover(database, "--verify", "--reason", "looked at by dana")).status == 0
+        assert "would work again" in (await studio.recover(database, "--confirm", "--dry-run")).out
+        assert (await studio.recover(database, "--confirm", "--reason", "restored to 03:00")).status == 0
         await settled(database, 1)
     assert await studio.live_count() == 1
+    why = "select string_agg(reason, ', ' order by id) from outbox.operations where operation like '%verif%'"
+    assert ask(database, why) == "the volume was rolled back, looked at by dana, restored to 03:00"
 
 
 async def test_a_log_that_logical_replication_brought_is_not_read(own_server: Server) -> None:
