@@ -104,11 +104,18 @@ update outbox.relays set awake_until = clock_timestamp() + %(seconds)s * interva
 where id = %(relay_id)s and retired_at is null
 returning id
 """
-"""Null seconds let the bell ring again."""
+"""Zero seconds let the bell ring again, and tell until when it was muted."""
 
 NOTIFY: LiteralString = "select pg_notify('outbox', %(payload)s)"
 
-TAKE_HORIZON: LiteralString = "select pg_current_xact_id()::text"
+TAKE_HORIZON: LiteralString = """
+select pg_current_xact_id()::text
+where %(is_forgotten)s or not exists (
+  select from outbox.relays as r where r.awake_until > clock_timestamp() - interval '1 minute'
+)
+"""
+"""Sessions remember a muted bell for a second or two: after a minute, also where it was unmuted by a slow commit, or by
+a relay that died before its time was over, none does."""
 
 NOTIFICATION_QUEUE_USAGE: LiteralString = "select pg_notification_queue_usage()"
 
@@ -193,8 +200,8 @@ async def leave(connection: AsyncConnection[TupleRow], relay_id: RelayId) -> Non
     await connection.execute(LEAVE, {"relay_id": relay_id})
 
 
-async def mute(connection: AsyncConnection[TupleRow], relay_id: RelayId, seconds: float | None) -> None:
-    """Ask writers not to ring for some seconds, or, with None, to ring again. Raises LeaseLost."""
+async def mute(connection: AsyncConnection[TupleRow], relay_id: RelayId, seconds: float) -> None:
+    """Ask writers not to ring for some seconds, or, with 0, to ring again. Raises LeaseLost."""
     row = await (await connection.execute(MUTE, {"relay_id": relay_id, "seconds": seconds})).fetchone()
     if row is None:
         raise LeaseLost(f"relay {relay_id} was retired: its lease ran out, and another relay may own its lanes")
@@ -213,11 +220,16 @@ async def notify(connection: AsyncConnection[TupleRow], payload: str) -> None:
     await connection.execute(NOTIFY, {"payload": payload})
 
 
-async def take_horizon(connection: AsyncConnection[TupleRow]) -> str:
-    """Return a transaction id that is above those of all transactions that run now."""
-    row = await (await connection.execute(TAKE_HORIZON)).fetchone()
-    assert row is not None
-    horizon: str = row[0]
+async def take_horizon(connection: AsyncConnection[TupleRow], *, is_forgotten: bool) -> str | None:
+    """Return a transaction id that is above those of all transactions that run now.
+
+    Args:
+        connection: In autocommit.
+        is_forgotten: No session remembers that the bell of our lanes was muted. If that is not known, and some relay's
+            bell was muted lately, there is no horizon yet: None.
+    """
+    row = await (await connection.execute(TAKE_HORIZON, {"is_forgotten": is_forgotten})).fetchone()
+    horizon: str | None = None if row is None else row[0]
     return horizon
 
 

@@ -9,11 +9,12 @@ relay sleeps:
     MUTED      writers see `awake_until` and don't ring; look every few milliseconds
        | a quiet while: let it ring again, and commit
        v
-    LINGERING  look until no session remembers the muted bell; take a horizon, and look until every transaction that
-               may have found it muted has ended; then RINGING
+    LINGERING  look as often until no session remembers the muted bell; take a horizon, and look until every transaction
+               that may have found it muted has ended; then RINGING
 
-Whenever lanes are taken, the relay lingers: their bell may have been muted before. NOTIFY is a hint, the log is the
-truth: whatever the bell does, the fallback poll finds every event. All relays hear all bells, and each obeys its own.
+Whenever lanes are taken, the relay lingers: their bell may have been muted before. Where no relay has had its bell
+muted lately, no session can remember that, and the horizon is taken at once. NOTIFY is a hint, the log is the truth:
+whatever the bell does, the fallback poll finds every event. All relays hear all bells, and each obeys its own.
 
 LISTEN can be lost without an error, so the listener notifies itself now and then, and is built anew where it does not
 hear that. Where the server's queue of notifications fills, for some session listens and does not read, the bell is
@@ -50,8 +51,8 @@ _RENEW_MUTE_SECONDS = 10.0
 _QUIET_SECONDS = 2.0
 _LINGER_MAX_SECONDS = 0.1
 
-_REMEMBERED_SECONDS = 0.2
-"""outbox.ring() remembers a muted bell for a tenth of a second; twice that, for what its clock may be off by."""
+_REMEMBERED_SECONDS = 2.0
+"""outbox.ring() remembers a muted bell for a second of its clock, which takes two where that is set back in it."""
 
 _ECHO = "echo "
 """What a listener notifies itself of, to see whether it hears; other listeners pass it over."""
@@ -116,6 +117,7 @@ class Doorbell:
     _lingering_since: float = field(default_factory=time.monotonic)
     _taken_count: int = 0
     _linger_seconds: float = 0.002
+    _has_asked: bool = False
     _rung: anyio.Event = field(default_factory=anyio.Event)
     _rings: Rate = field(init=False)
     _events: Rate = field(init=False)
@@ -137,9 +139,12 @@ class Doorbell:
             self.metrics.listener_connected.set(0)
 
     @property
-    def will_ring(self) -> bool:
-        """Whether what commits after the last look is heard of, so that no other look is needed to find it."""
-        return self.bell is Bell.RINGING and self.listening
+    def will_be_back(self) -> bool:
+        """Whether what commits after a look that found something need not be looked for at once.
+
+        It is heard of, or, while the bell is muted, found in a moment, and much of it with one look.
+        """
+        return self.bell is Bell.MUTED or (self.bell is Bell.RINGING and self.listening)
 
     def ring(self) -> None:
         """Have the reader look now."""
@@ -237,7 +242,7 @@ class Doorbell:
         is_quiet = now - self._busy_at > _QUIET_SECONDS
         if is_quiet and not self._queue_fills:
             # In this order: ring again, commit; then the horizon, in a transaction of its own.
-            await lease.mute(self.control, self.relay_id, None)
+            await lease.mute(self.control, self.relay_id, 0)
             self.metrics.bell_muted.set(0)
             self._begin_lingering()
             return
@@ -249,12 +254,15 @@ class Doorbell:
 
     def _begin_lingering(self) -> None:
         self.bell, self._horizon, self._lingering_since = Bell.LINGERING, None, time.monotonic()
+        self._has_asked = False
 
     async def _linger(self) -> None:
         taken_count = self._taken_count
         horizon = self._horizon
-        if horizon is None and time.monotonic() - self._lingering_since > _REMEMBERED_SECONDS:
-            horizon = await lease.take_horizon(self.control)
+        is_forgotten = time.monotonic() - self._lingering_since > _REMEMBERED_SECONDS
+        if horizon is None and (is_forgotten or not self._has_asked):
+            self._has_asked = True
+            horizon = await lease.take_horizon(self.control, is_forgotten=is_forgotten)
             self._linger_seconds = 0.002
         passed = horizon is not None and await lease.horizon_passed(self.control, horizon)
         if taken_count != self._taken_count:
@@ -264,7 +272,7 @@ class Doorbell:
             # No sleep: what those transactions wrote is read by the look that follows.
             self.bell, self._horizon = Bell.RINGING, None
             return
-        with anyio.move_on_after(self._linger_seconds):
+        with anyio.move_on_after(self.settings.muted_poll_seconds if horizon is None else self._linger_seconds):
             await self._rung.wait()
         self._linger_seconds = min(_LINGER_MAX_SECONDS, self._linger_seconds * 1.5)
         self.metrics.polls.inc()

@@ -68,7 +68,7 @@ class Reader:
             self.metrics.backlog.set(self.in_hand_count + self.spill.count + unread_count)
             if self.is_full:
                 await self._wait_for_room()
-            elif not found or self.doorbell.will_ring:
+            elif not found or self.doorbell.will_be_back:
                 await self.doorbell.wait()
 
     def take(self, cursors: Iterable[tuple[Cursor, Sequence[Lane]]]) -> None:

@@ -82,6 +82,7 @@ class Workers:
     _alone: deque[Delivery] = field(default_factory=deque)
     _one_is_alone: bool = False
     _idle: deque[anyio.Event] = field(default_factory=deque)
+    _one_is_waking: bool = False
     _running: dict[Delivery, anyio.CancelScope] = field(default_factory=dict)
     _resolving: set[Delivery] = field(default_factory=set)
     _given_up: set[Delivery] = field(default_factory=set)
@@ -98,8 +99,12 @@ class Workers:
                 task_status.started()
 
     def wake(self) -> None:
-        """A delivery may have become ready: let an idle worker take it."""
-        for _ in range(min(len(self._idle), self.scheduler.ready_count + len(self._alone))):
+        """Deliveries may have become ready: let an idle worker take one, and wake the next one for the others.
+
+        One at a time: where handlers are short, the first has taken all of them before a second one runs.
+        """
+        if self._idle and not self._one_is_waking and (self.scheduler.ready_count or self._alone):
+            self._one_is_waking = True
             self._idle.popleft().set()
 
     def busy_lanes(self) -> set[Lane]:
@@ -140,7 +145,9 @@ class Workers:
                 woken = anyio.Event()
                 self._idle.append(woken)
                 await woken.wait()
+                self._one_is_waking = False
                 continue
+            self.wake()
             is_live = delivery.resolution is not None and await self._resolve(delivery, delivery.resolution)
             is_live = is_live and delivery.event.type in self.handlers
             refusal = None if is_live else self._without_handler(delivery)

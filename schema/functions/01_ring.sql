@@ -6,13 +6,17 @@
 -- Raises:    nothing. PREPARE TRANSACTION refuses a transaction that rang: set local outbox.ring = 'off' before
 --            emitting there, and the relay's poll delivers.
 --
--- A session remembers for a tenth of a second which lanes are muted, to spare each event a look at two tables (`outbox
--- bench emit` measures what the bell costs). Remembered are one bit a lane and the instant, from before the look, until
--- when they count; a relay that unmutes its bell, or takes a lane, waits that long before it takes its horizon
--- (relay/doorbell.py). A transaction has its xid before it looks or remembers, so each that found the bell muted is
--- below that horizon.
+-- A session remembers for the second of the server's clock in which it looked which lanes are muted, one bit a lane: with
+-- 32 writers a look for every event takes as long as writing it (`outbox bench emit` measures what the bell costs). A
+-- second is over after a second, or two where the clock was set back in it; a relay that unmutes its bell, or takes a
+-- lane, waits for two before it takes its horizon (relay/doorbell.py). A transaction has its xid before it looks or
+-- remembers, so each that found the bell muted is below that horizon.
 --
--- An older snapshot may show a bell that has been muted since, or unmuted: outside READ COMMITTED it always rings.
+-- An older snapshot may show a bell that has been muted since, or unmuted: outside READ COMMITTED a session remembers,
+-- and does not look.
+--
+-- Under load all that runs is the first condition: PL/pgSQL prepares each expression anew for every transaction, so they
+-- are few, and the rest is behind it.
 --
 -- Names and operators are qualified because the function runs with the rights of the log's owner and the search_path of
 -- whoever emits; setting one for its duration costs more than all that it does.
@@ -20,24 +24,23 @@ create or replace function outbox.ring() returns trigger
 language plpgsql
 as $$
 declare
-  now_seconds double precision;
-  known_until pg_catalog.text;
+  this_second pg_catalog.text;
   muted bigint;
 begin
+  -- Both settings are empty where the transaction that set them was rolled back.
+  if pg_catalog.current_setting('outbox.muted_lanes_known_in', true)
+      operator(pg_catalog.=) pg_catalog.date_part('epoch', pg_catalog.clock_timestamp())::bigint::pg_catalog.text
+    and (pg_catalog.current_setting('outbox.muted_lanes', true)::bigint operator(pg_catalog.>>) new.lane::integer)
+      operator(pg_catalog.&) 1::bigint operator(pg_catalog.=) 1::bigint
+  then
+    return null;
+  end if;
   if pg_catalog.current_setting('outbox.ring', true) operator(pg_catalog.=) 'off' then
     return null;
   end if;
   if pg_catalog.current_setting('transaction_isolation') operator(pg_catalog.=) 'read committed' then
-    now_seconds := pg_catalog.date_part('epoch', pg_catalog.clock_timestamp());
-    known_until := pg_catalog.current_setting('outbox.muted_lanes_known_until', true);
-    -- It is empty where the transaction that set it was rolled back. Later than a tenth of a second from now it is where
-    -- the server's clock was set back.
-    if known_until operator(pg_catalog.<>) ''
-      and known_until::double precision operator(pg_catalog.>) now_seconds
-      and known_until::double precision operator(pg_catalog.<=) (now_seconds operator(pg_catalog.+) 0.1::double precision)
-    then
-      muted := pg_catalog.current_setting('outbox.muted_lanes')::bigint;
-    else
+    this_second := pg_catalog.date_part('epoch', pg_catalog.clock_timestamp())::bigint::pg_catalog.text;
+    if coalesce(pg_catalog.current_setting('outbox.muted_lanes_known_in', true), '') operator(pg_catalog.<>) this_second then
       muted := (
         select coalesce(pg_catalog.bit_or(1::bigint operator(pg_catalog.<<) l.lane::integer), 0)
         from outbox.lanes as l
@@ -46,12 +49,10 @@ begin
       );
       perform
         pg_catalog.set_config('outbox.muted_lanes', muted::pg_catalog.text, false),
-        pg_catalog.set_config(
-          'outbox.muted_lanes_known_until', (now_seconds operator(pg_catalog.+) 0.1::double precision)::pg_catalog.text, false
-        );
-    end if;
-    if (muted operator(pg_catalog.>>) new.lane::integer) operator(pg_catalog.&) 1::bigint operator(pg_catalog.=) 1::bigint then
-      return null;
+        pg_catalog.set_config('outbox.muted_lanes_known_in', this_second, false);
+      if (muted operator(pg_catalog.>>) new.lane::integer) operator(pg_catalog.&) 1::bigint operator(pg_catalog.=) 1::bigint then
+        return null;
+      end if;
     end if;
   end if;
   perform pg_catalog.pg_notify('outbox', new.lane::pg_catalog.text);

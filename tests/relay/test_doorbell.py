@@ -27,7 +27,7 @@ from tests.relay.running import (
 pytestmark = pytest.mark.anyio
 
 IS_MUTED = "select coalesce(bool_or(awake_until > clock_timestamp()), false) from outbox.relays"
-FORGET: LiteralString = "select set_config('outbox.muted_lanes_known_until', '', false)"
+FORGET: LiteralString = "select set_config('outbox.muted_lanes_known_in', '', false)"
 LISTENER: LiteralString = (
     "select count(pg_terminate_backend(pid)) from pg_stat_activity "
     "where datname = current_database() and application_name = %s"
@@ -112,7 +112,7 @@ begin
     looked_at := clock_timestamp();
     exit when not exists (select from outbox.relays where awake_until > clock_timestamp());
     perform set_config('outbox.muted_lanes', '-1', false),
-      set_config('outbox.muted_lanes_known_until', (date_part('epoch', looked_at) + 0.1)::text, false),
+      set_config('outbox.muted_lanes_known_in', date_part('epoch', looked_at)::bigint::text, false),
       pg_sleep(0.001);
   end loop;
   perform outbox.emit('t', '{"name": "remembering"}');
@@ -138,6 +138,26 @@ async def test_a_session_that_remembers_a_muted_bell_is_read_promptly(
         await all_settled(store, emitted + 1)
         assert await rung(url) - rings in (0, 1)  # one where the machine was so slow that it had forgotten
     assert script.calls.count("remembering") == 1
+
+
+async def test_what_saw_the_muted_bell_of_a_lanes_former_owner_is_read_promptly(
+    database: str, store: Store, script: Script
+) -> None:
+    """It commits when another relay owns the lane, whose bell rings, and which looks without it a minute later."""
+    emitted = 0
+    async with await psycopg.AsyncConnection.connect(database) as late:
+        async with working(settings(database, mute_rings_per_second=20), script):
+            while not await value(store, IS_MUTED):
+                await emit(store, "a")
+                emitted += 1
+                assert emitted < 20_000
+            await late.execute("select outbox.emit('t', '{\"name\": \"late\"}')")
+            await all_settled(store, emitted)
+        async with working(settings(database), script) as url:
+            await late.commit()
+            await all_settled(store, emitted + 1)
+            assert await rung(url) == 0
+    assert script.calls.count("late") == 1
 
 
 async def rung(url: str) -> float:
