@@ -5,27 +5,32 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 import pytest
 
 from schema.embedded import EmbeddedPostgres
-from tests.postgres import SETTINGS, Choice, Databases, bindir, choose, open_databases, running
+from tests.postgres import SETTINGS, Choice, Databases, bindir, choose, memory, open_databases, running
 
 DICE: Final = ("CHAOS_SEED", "SOAK_SEED")
 CHOICE: Final = pytest.StashKey[Choice]()
 
 
 def pytest_configure() -> None:
-    """Throw the dice of the run once: its workers inherit them, and the header tells them."""
+    """Throw the dice of the run once, and choose where its files are: its workers inherit both."""
     for name in DICE:
         os.environ.setdefault(name, str(secrets.randbelow(1_000_000)))
+    directory = memory()
+    if directory is not None and "TMPDIR" not in os.environ:
+        os.environ["TMPDIR"] = str(directory)
+        tempfile.tempdir = None  # asked again: pytest has made files already
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
     dice = ", ".join(f"{name}={os.environ[name]}" for name in DICE)
-    return [f"PostgreSQL: {_choice(config).reason}", f"dice: {dice}"]
+    return [f"PostgreSQL: {_choice(config).reason}", f"files: in {tempfile.gettempdir()}", f"dice: {dice}"]
 
 
 def _choice(config: pytest.Config) -> Choice:
