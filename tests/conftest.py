@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import signal
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
@@ -26,6 +27,9 @@ def pytest_configure() -> None:
     if directory is not None and "TMPDIR" not in os.environ:
         os.environ["TMPDIR"] = str(directory)
         tempfile.tempdir = None  # asked again: pytest has made files already
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # What a shell runs in the background ignores Ctrl-C, and so would the programs that the tests interrupt.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:

@@ -141,7 +141,7 @@ async def test_a_restore_to_before_the_last_receipts_publishes_nothing_again(
             await eventually(lambda: verifies_only(url), seconds=30)
             verified = await studio.recover(dsn, "--verify", "--json")
             assert [each["verdict"] for each in verified.objects] == ["person"] * 100, verified.err
-            assert (await studio.recover(dsn, "--confirm")).status == 0
+            assert (await studio.recover(dsn, "--confirm", "--yes")).status == 0
             await eventually(lambda: ready(url), seconds=30)
             await studio.approve(dsn, "facebook", 1)
             await settled(dsn, 3)
