@@ -2,7 +2,8 @@
 
 event.py outcome.py     the values: what was decided, what became of it
 emit.py                 an application's side: write an event in its own transaction
-log.py listing.py       the relay's side of the log: windows, cursors; what a large window holds
+log.py listing.py       the relay's side of the log: windows; what a large one holds
+low_water.py            the relay's side of the log: cursors, what is in hand, and what may be saved
 batch.py settle.py      the relay's side of outcomes: every durable write, fenced
 ledger.py               a handler's side of its steps: intents before irreversible calls
 handler.py              what delivers events of one type

@@ -24,7 +24,7 @@ from psycopg.rows import TupleRow
 from outbox.batch import Batch, arguments_of
 from outbox.errors import LeaseLost, Unwritable
 from outbox.event import EventId, Lane, RelayId
-from outbox.log import Cursor
+from outbox.low_water import Cursor
 
 SETTLE: LiteralString = """
 with fence as materialized (

@@ -14,7 +14,8 @@ from psycopg.rows import TupleRow
 
 from outbox.event import Event, EventId, Lane
 from outbox.ledger import Step
-from outbox.log import Cursor, Departure, LogReader, take_snapshot
+from outbox.log import LogReader, take_snapshot
+from outbox.low_water import Cursor, Departure
 from outbox.suspects import Suspicion, load_suspicion
 from outbox.waiting import load_steps
 from relay.delivery import Delivery

@@ -26,7 +26,7 @@ from outbox.batch import Batch, StepRow
 from outbox.errors import DeadlinePassed, EventCancelled, EventResolved, LeaseLost, Unwritable, VerifyOnly
 from outbox.event import Event, EventId, Lane, RelayId
 from outbox.ledger import Step
-from outbox.log import Cursor
+from outbox.low_water import Cursor
 from outbox.outcome import Cancelled, Outcome, Reason
 from outbox.settle import Verdict, promote, promote_orphans, release, save_cursor, settle
 from relay.decide import Policy, Rows, decide, decide_unwritable

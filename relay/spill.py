@@ -20,7 +20,8 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
 from outbox.event import Event, EventId, Lane
-from outbox.log import LogReader, Spilled, fetch
+from outbox.log import LogReader, fetch
+from outbox.low_water import Spilled
 from outbox.suspects import load_suspicion
 from outbox.waiting import load_steps
 from relay.delivery import Delivery

@@ -18,7 +18,8 @@ from psycopg import AsyncConnection
 from outbox import database as connections
 from outbox.emit import emit
 from outbox.event import LANE_COUNT, Event, EventId, Lane
-from outbox.log import Cursor, LogReader, LowWater, fetch, load_cursors, take_snapshot
+from outbox.log import LogReader, fetch, load_cursors, take_snapshot
+from outbox.low_water import Cursor, LowWater
 from tests.outbox.store import Store, events, ids
 
 pytestmark = pytest.mark.anyio

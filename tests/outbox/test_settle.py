@@ -16,7 +16,7 @@ from outbox.batch import Batch, HoldRow, StepRow, Try, Wait
 from outbox.errors import LeaseLost
 from outbox.event import Event, RelayId
 from outbox.ledger import Step, StepState
-from outbox.log import Cursor
+from outbox.low_water import Cursor
 from outbox.outcome import Reason
 from outbox.settle import promote, save_cursor, settle
 from tests.outbox.store import LANES, Store, blocked, event, events, incarnate, receipt, rows, value, wait
