@@ -13,7 +13,7 @@ keeper.py drainer.py                                      which lanes are ours: 
 guard.py                                                  whether this is still the cluster that the log belongs to
 spill.py                                                  what hot keys have queued, beyond what can run soon
 gauges.py pruner.py                                       what is read and deleted now and then
-incarnation.py                                            all of the above, for as long as one lease lasts
+wiring.py incarnation.py                                  all of the above, for as long as one lease lasts
 app.py installation.py watchdog.py                        the process around incarnations: handlers, HTTP, signals
 metrics.py health.py logs.py tracing.py settings.py       what people see and set
 cli/ demo/ bench/                                         what people call
