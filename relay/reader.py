@@ -24,7 +24,8 @@ from relay.metrics import RelayMetrics
 from relay.spill import SPILLED_MAX, Spill
 
 _PATIENCE_SECONDS = 0.1
-"""A full room that handlers empty sooner than that is no hot key's doing."""
+_EMPTYING = 20
+"""A full room of which handlers empty a twentieth in that time is no hot key's doing."""
 
 
 @dataclass(slots=True)
@@ -179,13 +180,15 @@ class Reader:
                 self.offer(Delivery(event, steps=steps.get(event.id, []), suspect=suspect, crash_count=crash_count))
 
     async def _wait_for_room(self) -> None:
-        """Wait until half of the room is empty; where that takes long, hot keys fill it."""
+        """Wait until half of the room is empty; where that hardly moves, hot keys fill it."""
         self._room = anyio.Event()
         while not self._room.is_set():
+            in_hand_count = self.in_hand_count
             with anyio.move_on_after(_PATIENCE_SECONDS):
                 await self._room.wait()
                 return
-            if self.spill.make_room(self.logs):
+            is_emptying = in_hand_count - self.in_hand_count > self.in_hand_max // _EMPTYING
+            if not is_emptying and self.spill.make_room(self.logs):
                 return
 
     def make_room(self) -> None:

@@ -112,6 +112,7 @@ class Settler:
         on_waiting: Called with the seconds until a new waiting row is due.
         renew_lease: Renews the lease at once, for a call that it would not outlive.
         settled_count: How many events it has settled.
+        in_doubt_count: How many outcomes are submitted and not known to be durable.
     """
 
     connection: AsyncConnection[TupleRow]
@@ -124,6 +125,7 @@ class Settler:
     on_waiting: Callable[[float], None]
     renew_lease: Callable[[], Awaitable[object]]
     settled_count: int = 0
+    in_doubt_count: int = 0
     _pending: _Pending = field(default_factory=_Pending)
     _work: anyio.Event = field(default_factory=anyio.Event)
     _writing: anyio.Lock = field(default_factory=anyio.Lock)
@@ -144,6 +146,7 @@ class Settler:
         """Submit what became of a delivery; it goes with the next statement."""
         rows = decide(delivery, outcome, self.policy)
         self._pending.add(delivery, rows)
+        self.in_doubt_count += 1
         if rows.wait is not None:
             for follower in self.scheduler.waits(delivery):
                 self.settle(follower, Cancelled() if follower.cancelled else Park(Reason.PARKED, math.inf))
@@ -233,6 +236,7 @@ class Settler:
             for delivery, rows in pending.settled:
                 if rows.receipt is not None and delivery.sequence is not None:
                     self.scheduler.ended(delivery)  # not before: what follows must not be done where this is lost
+            self.in_doubt_count -= len(pending.settled)
             self.on_durable([delivery.event.id for delivery, _ in pending.settled])
             self.settled_count += len(pending.settled)
             self._tell(pending)

@@ -142,6 +142,7 @@ class Relay:
             record_dispatch=relay.settler.record_dispatch,
             put_back=relay.was_put_back,
             pause=relay.pause,
+            in_doubt_count=lambda: relay.settler.in_doubt_count,
             clock=clock,
             holds=relay.holds,
             metrics=metrics,

@@ -39,6 +39,10 @@ from relay.scheduler import Scheduler, admit, has_expired
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
+IN_DOUBT_MAX = 750
+"""Events in flight, or with an outcome that is not durable: where relay or server dies, all of them are handled once
+more. Twice the concurrency, where that is more."""
+
 _TURNS_MAX = 100
 """Deliveries in a row after which a worker lets others run, where its handler never waits."""
 
@@ -55,6 +59,7 @@ class Workers:
         record_dispatch: Makes durable that a suspect of having killed a relay is about to be handled.
         put_back: Takes a delivery that was ended and leaves no trace.
         pause: Takes a delivery that stays in memory for some seconds.
+        in_doubt_count: Tells how many outcomes are not durable yet; `wake` is called when some are.
         clock: The database's.
         holds: Which keys pause.
         metrics: In flight, delays.
@@ -71,6 +76,7 @@ class Workers:
     record_dispatch: Callable[[Event], Awaitable[None]]
     put_back: Callable[[Delivery], None]
     pause: Callable[[Delivery, float], None]
+    in_doubt_count: Callable[[], int]
     clock: DatabaseClock
     holds: Holds
     metrics: RelayMetrics
@@ -87,6 +93,10 @@ class Workers:
     _resolving: set[Delivery] = field(default_factory=set)
     _given_up: set[Delivery] = field(default_factory=set)
     _scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    _in_doubt_max: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._in_doubt_max = max(IN_DOUBT_MAX, 2 * self.concurrency)
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Work until cancelled or ended. Raises LeaseLost."""
@@ -180,6 +190,8 @@ class Workers:
 
     def _take(self) -> Delivery | None:
         """Take a delivery that may run now: any, or, once nothing is in flight, one that killed a relay, alone."""
+        if self.in_doubt_count() + len(self._running) >= self._in_doubt_max:
+            return None
         if not self._alone and not self._one_is_alone:
             delivery = self.scheduler.take()
             if delivery is None or not delivery.crash_count:

@@ -13,6 +13,7 @@ from outbox.database import connect
 from outbox.event import Event
 from outbox.ledger import Ledger, StepState
 from outbox.outcome import Dead, Defer, Hold, Outcome, Published, Reason, Retry, Unknown
+from relay.worker import IN_DOUBT_MAX
 from tests.relay.running import (
     Gate,
     Script,
@@ -75,6 +76,27 @@ async def test_events_that_were_there_before_the_relay_are_published(
     async with working(settings(database), script):
         await all_settled(store, 2)
     assert script.calls == ["a", "b"]
+
+
+async def test_what_a_crash_would_have_handled_once_more_is_bounded(
+    database: str, store: Store, script: Script
+) -> None:
+    """While PostgreSQL takes no outcome, handlers go on for a while, and no further."""
+    async with working(settings(database, lease_seconds=60), script):
+        async with await connect(database, application_name="outbox-test") as other, other.transaction():
+            await other.execute("lock table outbox.receipts in share mode")
+            await store.execute("select outbox.emit('t', key => n::text) from generate_series(1, 1000) as n")
+
+            async def stands_still() -> bool:
+                return len(script.calls) == IN_DOUBT_MAX
+
+            await eventually(stands_still)
+            assert await value(store, SETTLER_WAITS)
+            await store.execute("select outbox.emit('t', key => 'more')")
+            await anyio.wait_all_tasks_blocked()
+            assert len(script.calls) == IN_DOUBT_MAX
+        await all_settled(store, 1001)
+    assert len(script.calls) == 1001
 
 
 async def test_a_retry_costs_an_attempt_and_can_succeed(database: str, store: Store, script: Script) -> None:
