@@ -282,8 +282,12 @@ class Settler:
         """Count and log what is durable now."""
         now = time.monotonic()
         if pending.batch.waits:
-            # Which comes first, the wait's end or a deadline, and when a hold ends, the database knows.
-            must_ask = any(wait.for_hold or wait.event.expires_at is not None for wait in pending.batch.waits)
+            # The database knows which comes first, the wait's end or a deadline, when a hold ends, and whether a person
+            # has decided meanwhile.
+            must_ask = any(
+                wait.for_hold or wait.event.expires_at is not None or wait.reason is Reason.UNKNOWN
+                for wait in pending.batch.waits
+            )
             self.on_waiting(0 if must_ask else min(wait.delay_seconds for wait in pending.batch.waits))
         ended = Tally((row.event.type, row.outcome) for row in pending.batch.receipts)
         for (event_type, outcome), count in ended.items():
