@@ -19,8 +19,9 @@ Both halves are range scans of the index on `xid`; their union is sorted by `id`
   follows about ids from "xid >= xmax", and no lower bound on `id` may be put into the scan.
 - Order inside a window is by `id`, not by `(xid, id)`: a transaction with a low xid may emit late.
 
-After down time one window may hold millions of events. It is worked through by position inside the window, never by
-moving the snapshot: its ids are listed (`listing.py`), and the rows fetched by primary key.
+After down time, or one bulk commit, a window may hold millions of events. One of more than a slice is worked through by
+position inside the window, never by moving the snapshot: its ids are listed (`listing.py`), and the rows fetched by
+primary key.
 
 Lanes that change hands come with a cursor of their own. The snapshots of one primary are ordered by inclusion: when two
 readers have read out their windows to one and the same snapshot, they stand at one place, and go on as one.
@@ -63,12 +64,12 @@ left join lateral (
       and pg_visible_in_snapshot(n.xid, w.snapshot) and n.lane = any (%(lanes)s::smallint[])
     offset 0
   )
-  order by id
   limit %(limit)s
 ) as e on true
+order by e.id
 """
-"""One round trip: the next window, until now or a given snapshot, and its first events. At least one row, with nulls
-where the window is empty."""
+"""One round trip: the next window, until now or a given snapshot, and its events in order, where they are fewer than
+the limit; else any so many of it. At least one row, with nulls where the window is empty."""
 
 FETCH: LiteralString = """
 select
@@ -238,18 +239,19 @@ class LogReader:
         self._detached = frozenset()  # nothing of theirs is listed any more
         seen = self.cursor.window
         arguments = {"seen": seen, "target": target, "lanes": self._lanes_literal, "limit": self.slice_count + 1}
-        rows = await self._rows(READ_NEXT_WINDOW, arguments)
-        window: str = rows[0][0]
-        if rows[0][1] is None:
-            self._begin(seen, window)
-            return []
-        events = [Event._make(row[1:]) for row in rows]
-        if len(events) > self.slice_count:
-            events.pop()
-            # Listed before anything moves: a failure here leaves the cursor where it was.
-            self._listing = await self._list(Cursor(seen, window, events[-1].id), unsettled=False)
-        self._begin(seen, window)
-        return self._hand_out(events)
+        await self._reading.execute(READ_NEXT_WINDOW, arguments, prepare=True)
+        if self._reading.rowcount <= self.slice_count:
+            rows = await self._reading.fetchall()
+            self._begin(seen, rows[0][0])
+            return [] if rows[0][1] is None else self._hand_out([Event._make(row[1:]) for row in rows])
+        # More than a slice: which of it comes first only the whole window tells, and it may hold millions.
+        row = await self._reading.fetchone()
+        assert row is not None
+        window: str = row[0]
+        listing = await self._list(Cursor(seen, window), unsettled=False)
+        self._begin(seen, window)  # not before: a failure to list leaves the cursor where it was
+        self._listing = listing
+        return [] if listing is None else await self._fetch_slice(listing)
 
     async def _catch_up(self, target: str | None) -> list[Event]:
         self._detached = frozenset()

@@ -7,7 +7,7 @@ import random
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, LiteralString
 
 import anyio
 import anyio.to_thread
@@ -18,7 +18,8 @@ from psycopg import AsyncConnection
 from outbox import database as connections
 from outbox.emit import emit
 from outbox.event import LANE_COUNT, Event, EventId, Lane
-from outbox.log import LogReader, fetch, load_cursors, take_snapshot
+from outbox.listing import LIST_WINDOW
+from outbox.log import READ_NEXT_WINDOW, LogReader, fetch, load_cursors, take_snapshot
 from outbox.low_water import Cursor, LowWater
 from tests.outbox.store import Store, events, ids
 
@@ -394,6 +395,30 @@ async def test_the_window_is_read_by_two_range_scans_of_the_index_on_xid(
             arguments = ", ".join(["null"] * parameter_count)
             nodes = await plan_nodes(connection, f"execute {name} ({arguments})")
             assert nodes["events"] == ["Index Scan events_by_xid"] * 2
+
+
+async def test_what_a_look_reads_of_a_large_window_does_not_grow_with_it(database: str) -> None:
+    """A bulk commit under a relay at work: a slice tells that it is large, and no statement reads more than a piece."""
+    async with await reading(database) as connection:
+        seen = await take_snapshot(connection)
+        await connection.execute("select count(outbox.emit('t', '{}')) from generate_series(1, 5000)")
+        window = {"seen": seen, "lanes": list(LANES)}
+        look = {**window, "target": None, "limit": 101}
+        assert await events_read(connection, READ_NEXT_WINDOW, look) == 101
+        piece = {**window, "window": await take_snapshot(connection), "position": 0, "unsettled": False, "limit": 700}
+        assert await events_read(connection, LIST_WINDOW, piece) == 700
+
+
+async def events_read(connection: AsyncConnection[Any], statement: LiteralString, arguments: dict[str, Any]) -> float:
+    """Run a statement, and return how many rows of the log it read."""
+    row = await (await connection.execute(f"explain (analyze, format json) {statement}", arguments)).fetchone()
+    assert row is not None
+
+    def count(node: dict[str, Any]) -> float:
+        own: float = node["Actual Rows"] * node["Actual Loops"] if node.get("Relation Name") == "events" else 0
+        return own + sum(map(count, node.get("Plans", [])))
+
+    return count(row[0][0]["Plan"])
 
 
 @pytest.mark.parametrize("analyzed", [False, True])
