@@ -21,7 +21,7 @@ from schema.embedded import EmbeddedPostgres, StopMode
 from schema.migrate import migrate
 from tests.chaos import ticks
 from tests.crash.nursery import Nursery, open_nursery
-from tests.postgres import SETTINGS
+from tests.postgres import SETTINGS, bindir
 from tests.proxy import Proxy, open_proxy
 from tests.publisher.stage import VIDEO, picture, serve_files
 from tests.sandbox.client import Client
@@ -160,7 +160,7 @@ async def open_ground(
     """
     ticks.install(folder)
     async with AsyncExitStack() as stack:
-        server = stack.enter_context(EmbeddedPostgres.start(settings={**SETTINGS, "fsync": "on"}))
+        server = stack.enter_context(EmbeddedPostgres.start(settings={**SETTINGS, "fsync": "on"}, bindir=bindir()))
         dsn = await anyio.to_thread.run_sync(server.create_database, "chaos")
         await anyio.to_thread.run_sync(migrate, dsn)
         with psycopg.connect(dsn, autocommit=True) as connection:

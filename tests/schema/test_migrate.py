@@ -29,6 +29,7 @@ from schema.migrate import migrate, plan, render, require_current
 from schema.plan import Books, decide
 from schema.scripts import Scripts, load
 from schema.server import connect, describe, require_version
+from tests.postgres import bindir
 from tests.processes import ROOT, poll, program, read_line
 from tests.schema.catalog import catalog
 
@@ -333,11 +334,11 @@ def test_a_missing_privilege_is_named(empty_database: str, database: str) -> Non
 
 def test_a_standby_is_refused(own_server: Callable[..., EmbeddedPostgres], tmp_path: Path, scripts: Scripts) -> None:
     """A standby can be planned and served, but not migrated."""
-    with EmbeddedPostgres.start(directory=tmp_path / "pg", settings={"fsync": "off"}) as server:
+    with EmbeddedPostgres.start(directory=tmp_path / "pg", settings={"fsync": "off"}, bindir=bindir()) as server:
         migrate(server.dsn(), scripts)
         server.stop()
     (tmp_path / "pg" / "cluster" / "data" / "standby.signal").touch()
-    with EmbeddedPostgres.start(directory=tmp_path / "pg", settings={"fsync": "off"}) as server:
+    with EmbeddedPostgres.start(directory=tmp_path / "pg", settings={"fsync": "off"}, bindir=bindir()) as server:
         require_current(server.dsn(), scripts)
         newer = write(tmp_path, m0002_author=SECOND)
         assert not plan(server.dsn(), newer).is_empty
