@@ -24,8 +24,12 @@ from relay.delivery import Delivery, Park
 from relay.holds import Holds
 
 _DUE_MAX = 2000
-_DUE_OF_A_KEY_MAX = 20
-"""One of a key runs at a time: more of it in hand would only keep those of other keys out."""
+"""Waiting events in hand."""
+
+_DUE_OF_A_KEY_MAX = 500
+_DUE_OF_A_KEY_MIN = 20
+"""One of a key runs at a time: more of it in hand would only keep those of other keys out. A look costs the same for
+many as for few, though: half of the room may be filled with many of a few keys."""
 
 _LOOK_SECONDS_MAX = 30.0
 """Waiting rows and holds change by others' hands too. Whoever changes them notifies; a notification may be missed all
@@ -189,7 +193,7 @@ class Timers:
         keys = [key for key in self._crowded if self._has_room(key)]
         if not keys or len(self._in_hand) >= _DUE_MAX:
             return
-        limit = _DUE_OF_A_KEY_MAX // 2
+        limit = self._due_of_a_key_max // 2
         due = await load_due_of_keys(self.connection, keys, in_hand=list(self._in_hand), limit=limit)
         found = Tally(each.event.key for each in due)
         for key in keys:
@@ -198,7 +202,14 @@ class Timers:
         await self._hand_over([each for each in due if self._take(each)])
 
     def _has_room(self, key: str) -> bool:
-        return self._in_hand_of_key[key] <= _DUE_OF_A_KEY_MAX // 2
+        return self._in_hand_of_key[key] <= self._due_of_a_key_max // 2
+
+    @property
+    def _due_of_a_key_max(self) -> int:
+        half = _DUE_MAX // 2
+        if len(self._in_hand) >= half:
+            return _DUE_OF_A_KEY_MIN
+        return max(_DUE_OF_A_KEY_MIN, min(half // max(1, len(self._crowded)), _DUE_OF_A_KEY_MAX))
 
     def _unseen_seconds(self, now: float) -> float | None:
         """How long ago what no look has seen can have been due; None: at any time."""
@@ -211,7 +222,7 @@ class Timers:
             return False
         key = due.event.key
         if key is not None:
-            if self._in_hand_of_key[key] >= _DUE_OF_A_KEY_MAX:
+            if self._in_hand_of_key[key] >= self._due_of_a_key_max:
                 self._crowded[key] = due.event.lane
                 return False
             self._in_hand_of_key[key] += 1
