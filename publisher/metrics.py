@@ -32,6 +32,14 @@ class TokenState(StrEnum):
     REFUSED = "refused"
 
 
+class Limit(StrEnum):
+    """What Meta limits, in the order in which `publisher.gauges` reads them."""
+
+    APP_CALLS = "app_calls"
+    ACCOUNT_CALLS = "account_calls"
+    PUBLISHES = "publishes"
+
+
 class PublisherMetrics:
     """Counts calls, errors and verdicts; never by account, event or media."""
 
@@ -42,6 +50,7 @@ class PublisherMetrics:
         "circuit_open",
         "errors",
         "incomplete",
+        "limit_used",
         "misses",
         "reconciled",
         "refreshes",
@@ -91,6 +100,13 @@ class PublisherMetrics:
             ["state"],
             registry=registry,
         )
+        self.limit_used = Gauge(
+            "outbox_limit_used_ratio",
+            "How much of a limit of Meta's is used up, by the account that used most of it, or by the app; NaN where "
+            "Meta has not said lately.",
+            ["limit"],
+            registry=registry,
+        )
         self.accounts_token = Gauge(
             "outbox_accounts_token",
             "Accounts by how their token stands: ok, expiring within 7 days, expired, refused by Meta.",
@@ -116,6 +132,7 @@ class PublisherMetrics:
             self.misses,
             self.circuit_open,
             self.accounts_quota,
+            self.limit_used,
             self.accounts_token,
             self.token_expires,
             self.refreshes,
@@ -126,6 +143,8 @@ class PublisherMetrics:
         """Show that what the database would tell is not known."""
         for pace in Pace:
             self.accounts_quota.labels(pace).set(math.nan)
+        for limit in Limit:
+            self.limit_used.labels(limit).set(math.nan)
         for state in TokenState:
             self.accounts_token.labels(state).set(math.nan)
         self.token_expires.set(math.nan)

@@ -11,7 +11,19 @@ import pytest
 import yaml
 
 from relay.cli.application import build
-from tests.deploy.files import DASHBOARD, DEPLOY, PROMETHEUS, RUNBOOK, anchors, checked, read_yaml, rules, tool
+from tests.deploy.files import (
+    DASHBOARD,
+    DEPLOY,
+    PROMETHEUS,
+    RUNBOOK,
+    anchors,
+    checked,
+    metrics_in,
+    read_yaml,
+    rules,
+    tool,
+)
+from tests.test_readme import metric_names
 
 ALERTS = rules("alerts.yml")
 NAMES = [alert["alert"] for alert in ALERTS]
@@ -105,3 +117,23 @@ def test_the_dashboard_asks_in_valid_promql(tmp_path: Path) -> None:
     assert len(recorded) > 20
     (tmp_path / "queries.yml").write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": recorded}]}))
     checked(tool("promtool", "prometheus"), "check", "rules", tmp_path / "queries.yml")
+
+
+def test_no_metric_is_left_unwatched() -> None:
+    """Each is on the dashboard: what nobody looks at needs no metric."""
+    shown = {re.sub(r"_(bucket|count|sum)$", "", metric) for query in queries() for metric in metrics_in(query)}
+    assert set(metric_names()) - shown == set()
+
+
+def test_panels_have_numbers_of_their_own_and_do_not_overlap() -> None:
+    """Grafana draws one panel over another, and says nothing."""
+    panels = json.loads(DASHBOARD.read_text())["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    taken = [
+        (place["x"] + right, place["y"] + down)
+        for place in (panel["gridPos"] for panel in panels)
+        for right in range(place["w"])
+        for down in range(place["h"])
+    ]
+    assert len(set(taken)) == len(taken)
+    assert max(across for across, _ in taken) < 24

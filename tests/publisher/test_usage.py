@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import pytest
@@ -199,6 +200,27 @@ async def test_an_account_near_its_limit_is_held_before_meta_refuses(stage: Stag
     await Gauges(stage.connections, stage.handler.metrics).read()
     assert stage.metric("outbox_accounts_quota", state="held") == 1
     assert stage.metric("outbox_accounts_quota", state="ok") == 0
+    assert stage.metric("outbox_limit_used_ratio", limit="account_calls") == 0.92
+
+
+async def test_gauges_tell_how_much_of_each_limit_is_used(stage: Stage) -> None:
+    """Of the account that has used most, and of the app; what Meta said too long ago is not known any more."""
+    statement = (
+        "insert into social.usage (subject, percent, read_at, quota_usage, quota_total, quota_read_at) "
+        "values (%s, %s, clock_timestamp() - %s * interval '1 hour', %s, 100, clock_timestamp() - interval '2 hours')"
+    )
+    await stage.execute(statement, "app", 81, 2, None)
+    await stage.execute(statement, KEY, 12, 0, 30)
+    await stage.execute(statement, "instagram:2", 44, 0, 90)
+    assert isinstance(stage.handler, VariantHandler)
+    gauges = Gauges(stage.connections, stage.handler.metrics)
+    await gauges.read()
+    used = {limit: stage.metric("outbox_limit_used_ratio", limit=limit) for limit in ("account_calls", "publishes")}
+    assert used == {"account_calls": 0.44, "publishes": 0.9}
+    assert math.isnan(stage.metric("outbox_limit_used_ratio", limit="app_calls"))
+    await stage.execute("update social.usage set read_at = clock_timestamp() where subject = 'app'")
+    await gauges.read()
+    assert stage.metric("outbox_limit_used_ratio", limit="app_calls") == 0.81
 
 
 async def test_a_restarted_relay_knows_the_limits(stage: Stage) -> None:
