@@ -13,6 +13,8 @@
 | processing        | as ready, but none     | Undecided: what was accepted may still go live           |
 | failed, expired,  | one fits               | Live with its id                                         |
 | gone              | several, or twice none | Person (Facebook, where the look is exact: Absent)       |
+| gone              | none, not long enough  | Undecided: for now it may be only its status that can't  |
+|                   |                        | be read                                                  |
 | there is none     | as ready, but          | Person where another new post is there: it may be ours,  |
 |                   |                        | with a text that Meta has changed                        |
 | any               | none, too early        | Undecided: look again                                    |
@@ -95,8 +97,15 @@ class Evidence:
     unnamed_elsewhere: int = 0
 
 
-def decide(evidence: Evidence, reconcile_seconds: float) -> Verdict:
-    """Return the verdict; a second negative look counts only `reconcile_seconds` after the intent."""
+def decide(evidence: Evidence, reconcile_seconds: float, gone_seconds: float) -> Verdict:
+    """Return the verdict.
+
+    Args:
+        evidence: What is known.
+        reconcile_seconds: A second look that finds nothing counts only so long after the intent.
+        gone_seconds: A handle that can't be read is believed to be gone only so long after it: for weeks in 2026 reads
+            answered 100/33 while publishing worked (postiz-app#1562), and a person can do no more than look again.
+    """
     state = evidence.sight.status.state
     fitting = candidates(evidence)
     may_be_another = evidence.unnamed_elsewhere > 0 and not evidence.names_its_handle
@@ -119,6 +128,8 @@ def decide(evidence: Evidence, reconcile_seconds: float) -> Verdict:
         return Undecided()
     if evidence.sight.is_exact or state is HandleState.READY:
         return Absent()
+    if state is HandleState.GONE and evidence.seconds_after_intent < gone_seconds:
+        return Undecided()
     return Person(f"what was published is {state} now and no new post fits: it may be live and removed, or never was")
 
 

@@ -157,7 +157,7 @@ class Saga:
         except (GraphError, NoAnswer) as error:
             self.metrics.reconciled.labels("undecided").inc()
             return self._unreadable(error, asked_after)
-        verdict = decide(evidence, self.settings.reconcile_seconds)
+        verdict = decide(evidence, self.settings.reconcile_seconds, self.settings.gone_seconds)
         name = type(verdict).__name__.lower()
         self.metrics.reconciled.labels(name).inc()
         found: JsonObject = {

@@ -110,7 +110,11 @@ class PublisherSettings(Settings):
     reconcile_seconds: Seconds = Field(
         default=60, description="A second look that finds nothing counts when it is this long after the intent."
     )
-    reconcile_seconds_max: Seconds = Field(default=900, description="The longest wait between looks that fail.")
+    reconcile_seconds_max: Seconds = Field(default=900, description="The longest wait between looks.")
+    gone_seconds: Seconds = Field(
+        default=900,
+        description="A handle that can't be read, and no post that fits, are a person's so long after the intent.",
+    )
 
     variant_retry_delay_seconds: Seconds = Field(
         default=45,

@@ -73,6 +73,7 @@ def publisher_settings(graph_url: str, token_key: str) -> PublisherSettings:
         refused_wait_seconds=(0.8, 2),
         reconcile_seconds=RECONCILE_SECONDS,
         reconcile_seconds_max=5,
+        gone_seconds=20,
         limit_seconds=4,
         variant_retry_delay_seconds=1,
     )

@@ -236,4 +236,5 @@ def _environment(dsn: str, graph_url: str, keys: str) -> dict[str, str]:
         "PUBLISHER_ABSENCES_MAX": "20",
         "PUBLISHER_RECONCILE_SECONDS": "0.5",
         "PUBLISHER_RECONCILE_SECONDS_MAX": "0.5",
+        "PUBLISHER_GONE_SECONDS": "2",
     }

@@ -46,6 +46,7 @@ RELAYS: Final = {
     # show it, 0.2 s later. A look that finds nothing is believed only then.
     "PUBLISHER_RECONCILE_SECONDS": "2.5",
     "PUBLISHER_RECONCILE_SECONDS_MAX": "2.5",
+    "PUBLISHER_GONE_SECONDS": "10",
     "OUTBOX_ATTEMPTS_MAX": "10",
 }
 EXPIRING: Final = 0.05

@@ -182,6 +182,7 @@ def environment(dsn: str, graph_url: str, key: str) -> dict[str, str]:
         "PUBLISHER_INTENT_SECONDS": "0.5",
         "PUBLISHER_RECONCILE_SECONDS": "0.5",
         "PUBLISHER_RECONCILE_SECONDS_MAX": "0.5",
+        "PUBLISHER_GONE_SECONDS": "2",
     }
 
 

@@ -270,6 +270,7 @@ def quick(**changes: Any) -> PublisherSettings:
         "intent_seconds": 0.5,
         "reconcile_seconds": 0.15,
         "reconcile_seconds_max": 0.3,
+        "gone_seconds": 0.5,
         "variant_retry_delay_seconds": 0.01,
         "private_media": True,
     }

@@ -240,6 +240,29 @@ async def test_reads_that_fail_while_reconciling_are_neither_live_nor_absent(sta
     assert await stage.live_count() == 1
 
 
+async def test_a_container_that_can_not_be_read_for_a_while_wakes_nobody(database: str) -> None:
+    """100/33 at the look that would decide: it is looked for again, and then published with the same container."""
+    async with open_stage(database, quick(gone_seconds=60)) as stage:
+        await stage.graph.fault("publish_container", "drop")
+        await stage.graph.fault("container_status", "error", skip=1, times=3, code=100, subcode=33)
+        event = await stage.approve("instagram image")
+        play = await stage.play(event)
+        assert isinstance(play.end, Published), play.outcomes
+        assert stage.metric("outbox_reconciled_total", verdict="person") == 0
+        assert (await stage.trail(event)).count("container done") == 1
+        assert await stage.live_count() == 1
+
+
+async def test_a_container_that_stays_unreadable_waits_for_a_person(stage: Stage) -> None:
+    """A bounded time, not for ever: it may be live and removed, or never was."""
+    await stage.graph.fault("publish_container", "drop")
+    await stage.graph.fault("container_status", "error", skip=1, times=None, code=100, subcode=33)
+    end = (await stage.play(await stage.approve("instagram image"))).end
+    assert isinstance(end, Unknown)
+    assert end.delay_seconds is None
+    assert stage.metric("outbox_reconciled_total", verdict="person") == 1
+
+
 async def test_an_unreadable_container_is_published_all_the_same(stage: Stage) -> None:
     """Status reads that answer 100/33 for long don't keep a story from being published."""
     await stage.graph.fault("container_status", "error", times=None, code=100, subcode=33)

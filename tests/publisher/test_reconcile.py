@@ -43,25 +43,25 @@ def evidence(state: HandleState, *live: LivePost, **changes: object) -> Evidence
 
 def test_published_is_proof_and_one_new_story_is_it() -> None:
     """The container says so, the list says which."""
-    assert decide(evidence(HandleState.PUBLISHED, story(1), story(7)), 60) == Live("7")
+    assert decide(evidence(HandleState.PUBLISHED, story(1), story(7)), 60, 900) == Live("7")
 
 
 @pytest.mark.parametrize("live", [[], [story(7), story(8)]])
 def test_published_without_a_single_new_story_is_live_all_the_same(live: list[LivePost]) -> None:
     """The id stays unknown: none is ever guessed."""
-    assert decide(evidence(HandleState.PUBLISHED, *live), 60) == Live(None)
+    assert decide(evidence(HandleState.PUBLISHED, *live), 60, 900) == Live(None)
 
 
 @pytest.mark.parametrize("state", [state for state in ALL if state is not HandleState.PUBLISHED])
 def test_one_new_story_that_fits_is_ours(state: HandleState) -> None:
     """One in flight an account makes it so."""
-    assert decide(evidence(state, story(1), story(7)), 60) == Live("7")
+    assert decide(evidence(state, story(1), story(7)), 60, 900) == Live("7")
 
 
 @pytest.mark.parametrize("state", [state for state in ALL if state is not HandleState.PUBLISHED])
 def test_several_new_stories_need_a_person(state: HandleState) -> None:
     """Somebody posted by hand."""
-    assert isinstance(decide(evidence(state, story(7), story(8)), 60), Person)
+    assert isinstance(decide(evidence(state, story(7), story(8)), 60, 900), Person)
 
 
 @pytest.mark.parametrize(
@@ -76,55 +76,62 @@ def test_several_new_stories_need_a_person(state: HandleState) -> None:
 )
 def test_what_does_not_fit_is_not_ours(other: LivePost) -> None:
     """Live before, another event's, outside the window, or of another kind."""
-    assert decide(evidence(HandleState.READY, other, **AGAIN), 60) == Absent()
+    assert decide(evidence(HandleState.READY, other, **AGAIN), 60, 900) == Absent()
 
 
 @pytest.mark.parametrize("minutes", [-4.9, 14.9])
 def test_the_window_reaches_from_five_minutes_before_to_fifteen_after(minutes: float) -> None:
     """Meta's clock is not ours."""
-    assert decide(evidence(HandleState.READY, story(7, minutes=minutes)), 60) == Live("7")
+    assert decide(evidence(HandleState.READY, story(7, minutes=minutes)), 60, 900) == Live("7")
 
 
 def test_a_new_story_without_time_or_kind_fits() -> None:
     """What the answer leaves out excludes nothing."""
-    assert decide(evidence(HandleState.READY, LivePost("7")), 60) == Live("7")
+    assert decide(evidence(HandleState.READY, LivePost("7")), 60, 900) == Live("7")
 
 
 @pytest.mark.parametrize("state", [HandleState.READY, *TELLS_LITTLE])
 @pytest.mark.parametrize(("looks", "seconds"), [(0, 0.0), (0, 1000.0), (1, 59.9), (5, 59.9)])
 def test_nothing_found_is_undecided_at_first(state: HandleState, looks: int, seconds: float) -> None:
     """A first look counts little, and so does a second one that comes too early."""
-    verdict = decide(evidence(state, negative_looks=looks, seconds_after_intent=seconds), 60)
+    verdict = decide(evidence(state, negative_looks=looks, seconds_after_intent=seconds), 60, 900)
     assert verdict == Undecided()
 
 
 def test_nothing_found_twice_with_a_ready_container_is_absent() -> None:
     """The same container may be published again."""
-    assert decide(evidence(HandleState.READY, **AGAIN), 60) == Absent()
+    assert decide(evidence(HandleState.READY, **AGAIN), 60, 900) == Absent()
 
 
 def test_nothing_is_absent_while_meta_works_on_it() -> None:
     """A video that was accepted may go live when its processing ends."""
-    assert decide(evidence(HandleState.PROCESSING, negative_looks=9, seconds_after_intent=900.0), 60) == Undecided()
+    seen = evidence(HandleState.PROCESSING, negative_looks=9, seconds_after_intent=900.0)
+    assert decide(seen, 60, 900) == Undecided()
 
 
 @pytest.mark.parametrize("state", TELLS_LITTLE)
 def test_nothing_found_twice_with_a_container_that_can_not_tell_needs_a_person(state: HandleState) -> None:
     """It may have been published and be gone."""
-    assert isinstance(decide(evidence(state, **AGAIN), 60), Person)
+    assert isinstance(decide(evidence(state, negative_looks=1, seconds_after_intent=900.0), 60, 900), Person)
+
+
+@pytest.mark.parametrize("looks", [1, 5])
+def test_a_container_that_can_not_be_read_just_now_asks_nobody(looks: int) -> None:
+    """100/33 has been an outage of reads: a quarter of an hour is given to it before a person is woken."""
+    assert decide(evidence(HandleState.GONE, negative_looks=looks, seconds_after_intent=899.0), 60, 900) == Undecided()
 
 
 @pytest.mark.parametrize("state", ALL)
 def test_a_story_that_names_the_handle_is_ours_whatever_else_is_live(state: HandleState) -> None:
     """Facebook's list is exact."""
     seen = evidence(state, story(7, handle="899"), story(8, minutes=300, handle="900"), names_its_handle=True)
-    assert decide(seen, 60) == Live("8")
+    assert decide(seen, 60, 900) == Live("8")
 
 
 @pytest.mark.parametrize("state", [HandleState.READY, *TELLS_LITTLE])
 def test_an_exact_list_without_the_handle_is_absence(state: HandleState) -> None:
     """Twice not there is not there; other stories are no candidates."""
-    assert decide(evidence(state, story(7, handle="899"), names_its_handle=True, **AGAIN), 60) == Absent()
+    assert decide(evidence(state, story(7, handle="899"), names_its_handle=True, **AGAIN), 60, 900) == Absent()
 
 
 @given(
@@ -140,7 +147,7 @@ def test_absent_is_never_said_early_nor_with_a_candidate(
     """Publishing again needs two negative looks, the time, and nothing that might be ours."""
     live = [story(number, handle="900" if exact and number == 9 else None) for number in ids]
     seen = evidence(state, *live, negative_looks=looks, seconds_after_intent=seconds, names_its_handle=exact)
-    if isinstance(decide(seen, 60), Absent):
+    if isinstance(decide(seen, 60, 900), Absent):
         assert looks >= 1
         assert seconds >= 60
         assert state not in {HandleState.PUBLISHED, HandleState.PROCESSING}
