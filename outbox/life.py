@@ -63,6 +63,10 @@ left join outbox.relays as r on r.id = c.relay_id
 where c.event_id = %(id)s
 """
 
+LOAD_FOUND: LiteralString = """
+select f.found_at as at, f.remote_id, f.permalink from social.found_posts as f where f.event_id = %(id)s
+"""
+
 LOAD_REPLAYS: LiteralString = """
 select e.created_at as at, e.id as replay_id from outbox.events as e where e.replay_of = %(id)s order by e.id
 """
@@ -202,6 +206,16 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True)
+class PostFound:
+    """Which post it became was found out after it had ended; the receipt could not say."""
+
+    what: Literal["post_found"] = field(default="post_found", init=False)
+    at: datetime
+    remote_id: str
+    permalink: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Replayed:
     """It was emitted once more."""
 
@@ -210,7 +224,9 @@ class Replayed:
     replay_id: EventId
 
 
-Moment: TypeAlias = Emitted | CancellationAsked | Resolved | Dispatched | Attempt | StepWritten | Receipt | Replayed
+Moment: TypeAlias = (
+    Emitted | CancellationAsked | Resolved | Dispatched | Attempt | StepWritten | Receipt | PostFound | Replayed
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +251,7 @@ class Life:
         headers: About the event.
         dedupe_key: Unique when given.
         lane: 0 to 63.
-        result: What its handler brought back.
+        result: What its handler brought back; what was found later is a moment.
         may_be_live: It was published, or an irreversible call was begun that nobody has shown to have failed.
         moments: What happened, in order of time.
         waiting: Why it waits now.
@@ -272,6 +288,7 @@ async def _load_moments(connection: AsyncConnection[TupleRow], event: FoundEvent
     moments += await _load(connection, Attempt, LOAD_ATTEMPTS, event)
     moments += await _load(connection, StepWritten, LOAD_STEPS, event)
     moments += receipts
+    moments += await _load(connection, PostFound, LOAD_FOUND, event)
     moments += await _load(connection, Replayed, LOAD_REPLAYS, event)
     # Stable: what happened at the same instant stays in the order above.
     return sorted(moments, key=lambda moment: moment.at)

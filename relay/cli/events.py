@@ -221,7 +221,7 @@ def _facts(life: Life) -> list[tuple[str, object]]:
     return [(name, value) for name, value in facts if value is not None]
 
 
-def _tell(moment: Moment) -> tuple[str, str]:
+def _tell(moment: Moment) -> tuple[str, object]:
     """Name a moment, and tell it on one line."""
     from outbox import life  # noqa: PLC0415 (help needs none of it)
 
@@ -245,6 +245,8 @@ def _tell(moment: Moment) -> tuple[str, str]:
         case life.Receipt():
             counts = f"failed attempts: {moment.attempts}, deferrals: {moment.deferrals}"
             return moment.outcome, _join(moment.reason, moment.error, counts, _by(moment.relay_id, moment.relay))
+        case life.PostFound():
+            return "post found", {"remote_id": moment.remote_id, "permalink": moment.permalink}
         case life.Replayed():
             return "replayed", f"as {moment.replay_id}"
         case _:

@@ -71,7 +71,7 @@ def to_json(value: Any) -> Any:
         case datetime():
             return value.astimezone(UTC)
         case _ if is_dataclass(value):
-            return {each.name: to_json(getattr(value, each.name)) for each in fields(value)}
+            return {each.name: _field(each.name, getattr(value, each.name)) for each in fields(value)}
         case _:
             return value
 
@@ -108,9 +108,13 @@ def hide_text(text: str) -> str:
 
 
 def _hidden(name: object, value: object) -> object:
-    if isinstance(value, str):
-        if _SECRET_NAME.search(str(name)):
-            return HIDDEN
-        if name == PERMALINK and _PERMALINK.fullmatch(value):
-            return value
+    if isinstance(value, str) and _SECRET_NAME.search(str(name)):
+        return HIDDEN
+    return _field(name, value)
+
+
+def _field(name: object, value: object) -> object:
+    """Our own fields have names that we chose; a permalink is for everybody."""
+    if name == PERMALINK and isinstance(value, str) and _PERMALINK.fullmatch(value):
+        return value
     return to_json(value)

@@ -176,6 +176,19 @@ def test_show_tells_what_an_event_waits_for(outbox: Outbox, histories: Histories
     assert lines[-1] == "the key k is held until somebody releases it: token, by host:1"
 
 
+def test_show_tells_which_post_was_found_later(outbox: Outbox, histories: Histories) -> None:
+    """The receipt could not name it; what was found afterwards stands behind it, on its own line and in JSON."""
+    event_id = histories.emit("variant.created", key="instagram:1")
+    histories.end(event_id, "published", result={"remote_id": None, "permalink": None})
+    other = histories.ended("published")
+    histories.find_post(event_id, "17920238422030506", PERMALINK)
+    told = json.dumps({"remote_id": "17920238422030506", "permalink": PERMALINK}, separators=(",", ":"))
+    assert outbox("show", event_id).lines[-1].split("\t")[1:] == ["post found", told]
+    found = shown(outbox, event_id)["moments"][-1]
+    assert (found["what"], found["remote_id"], found["permalink"]) == ("post_found", "17920238422030506", PERMALINK)
+    assert shown(outbox, other)["moments"][-1]["what"] == "receipt"
+
+
 def test_show_has_one_json_shape(outbox: Outbox, histories: Histories) -> None:
     """One document: the event, its body, its moments, what it waits for."""
     event_id = histories.emit(key="k")

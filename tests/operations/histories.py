@@ -36,6 +36,7 @@ from outbox.events as e where e.id = %(id)s
 HOLD: LiteralString = """
 insert into outbox.holds (scope, key, held_until, reason, held_by) values (%s, %s, 'infinity', 'token', 'host:1')
 """
+FOUND: LiteralString = "insert into social.found_posts (event_id, remote_id, permalink) values (%s, %s, %s)"
 BACKDATE: LiteralString = "update outbox.events set created_at = %s where id = %s"
 PASS: LiteralString = (
     'update outbox.cursors set seen = pg_current_snapshot(), "window" = pg_current_snapshot(), position = 0'
@@ -104,6 +105,10 @@ class Histories:
     def hold(self, key: str) -> None:
         """A key is held until somebody releases it; the app where the key is empty."""
         self._run(HOLD, ["key" if key else "app", key])
+
+    def find_post(self, event_id: EventId, remote_id: str, permalink: str | None = None) -> None:
+        """Which post it became was found out later."""
+        self._run(FOUND, [event_id, remote_id, permalink])
 
     def count_events(self) -> int:
         """How many events there are."""
