@@ -297,10 +297,14 @@ async def test_a_wrong_absence_is_found_out_before_anything_is_published_again(s
 
 async def test_a_refusal_after_a_wrong_absence_is_not_taken_at_its_word(stage: Stage) -> None:
     """100 "already published" after an absence is looked into: the story was live, and the event is not dead."""
-    await stage.graph.use(republish="error", stories_lag_seconds=0.25)
+    await stage.graph.use(republish="error", stories_lag_seconds=3600)
     await stage.graph.fault("publish_container", "apply_then_drop")
     await stage.graph.fault("container_status", "error", skip=1, times=None, status=200, body=FINISHED)
     event = await stage.approve("instagram image")
+    while (await stage.trail(event)).count("publish intent") < 2:
+        await stage.play(event, until=lambda outcome: isinstance(outcome, Unknown))
+        await anyio.sleep(0.05)
+    await stage.graph.advance(3600)
     play = await stage.play(event)
     assert isinstance(play.end, Published), play.outcomes
     assert play.end.result["verified"] == "reconciled"
