@@ -114,18 +114,20 @@ class Used:
         return max(ours, self.quota_usage + since)
 
 
-def place_seconds(ages: Sequence[float], over: int, rank: int) -> float:
+def place_seconds(ages: Sequence[float], count: int, total: int, rank: int) -> float:
     """Return in how long an event may be published that finds no place.
 
     Args:
         ages: Of what we published in the window, the oldest first.
-        over: By how many the limit is exceeded; 0 where it is just reached.
+        count: How many publishes count; more than ours where somebody else published too, nobody knows when.
+        total: How many there may be.
         rank: How many earlier events wait for a place.
     """
-    nth = over + rank
-    if nth < len(ages):
-        return max(DAY - ages[nth], 0.0) + MARGIN_SECONDS
-    return STEP_SECONDS
+    nth = count - total + rank
+    if nth >= len(ages):
+        return STEP_SECONDS
+    ours = max(DAY - ages[nth], 0.0) + MARGIN_SECONDS
+    return ours if count <= len(ages) else min(ours, STEP_SECONDS)
 
 
 @dataclass(slots=True)
@@ -158,7 +160,7 @@ class Allowances:
             return None
         used = (await self._look(account)).containers
         if len(used) >= CONTAINERS_MAX:
-            return await self._defer(account, event_id, used, len(used) - CONTAINERS_MAX)
+            return await self._defer(account, event_id, used, len(used), CONTAINERS_MAX)
         passes.count = int(CONTAINERS_MAX * NEAR) - len(used) - 1
         passes.until = time.monotonic() + LOOK_SECONDS
         return None
@@ -173,10 +175,19 @@ class Allowances:
         ages = used.reels if is_page_reel else used.publishes
         count, total = (len(ages), PAGE_REELS_MAX) if is_page_reel else await self._asked(allowance, used)
         if total is not None and count >= total:
-            return await self._defer(account, event_id, ages, count - total)
+            return await self._defer(account, event_id, ages, count, total)
         passes.count = 0 if total is None else int(total * NEAR) - count - 1
         passes.until = time.monotonic() + LOOK_SECONDS
         return None
+
+    async def place_seconds(self, allowance: Allowance) -> float | None:
+        """Return in how long Meta takes another publish, after it has refused one; None where it says that it does."""
+        self._publishes.pop(allowance.account.key, None)
+        asked = await self._ask(allowance)
+        if asked is None or asked[0] < asked[1]:
+            return None
+        ages = (await self._look(allowance.account.key)).publishes
+        return place_seconds(ages, *asked, 0)
 
     async def _asked(self, allowance: Allowance, used: Used) -> tuple[int, int | None]:
         """Return what counts and what may, asking Meta where that is near, or not known."""
@@ -186,22 +197,26 @@ class Allowances:
                 return count, total
             if age < (ASK_FULL_SECONDS if count >= total else ASK_SECONDS):
                 return count, total
+        # Meta refuses definitely what exceeds the quota: not to know it loses nothing.
+        return await self._ask(allowance) or (count, None)
+
+    async def _ask(self, allowance: Allowance) -> tuple[int, int] | None:
+        """Ask Meta, and share what it says."""
         try:
             asked = await allowance.ask()
         except (GraphError, NoAnswer) as error:
-            # Meta refuses definitely what exceeds the quota: not to know it loses nothing.
             log.info("quota.unreadable", key=allowance.account.key, error=str(error))
-            return count, None
+            return None
         async with self.connections.connection() as connection:
             arguments = {"account": allowance.account.key, "quota_usage": asked[0], "quota_total": asked[1]}
             await connection.execute(STORE, arguments)
         return asked
 
-    async def _defer(self, account: str, event_id: EventId, ages: Sequence[float], over: int) -> Defer:
+    async def _defer(self, account: str, event_id: EventId, ages: Sequence[float], count: int, total: int) -> Defer:
         async with self.connections.connection() as connection:
             row = await (await connection.execute(RANK, {"account": account, "event_id": event_id})).fetchone()
         assert row is not None
-        return Defer(place_seconds(ages, over, row[0]), Reason.RATE_LIMITED)
+        return Defer(place_seconds(ages, count, total, row[0]), Reason.RATE_LIMITED)
 
     async def _look(self, account: str) -> Used:
         async with (
@@ -235,6 +250,10 @@ class Allowance:
         if self.account.platform != "instagram" and not is_page_reel:
             return None
         return await self.allowances.admit_publish(self, is_page_reel=is_page_reel)
+
+    async def place_seconds(self) -> float | None:
+        """Return in how long the account may publish, after Meta has refused that; None where nobody knows."""
+        return await self.allowances.place_seconds(self)
 
     async def ask(self) -> tuple[int, int]:
         """Ask Meta what the account has published in 24 hours, and what it may (sheet 1.7).

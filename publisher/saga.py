@@ -16,7 +16,7 @@ import structlog
 
 from outbox.event import JsonObject
 from outbox.ledger import Ledger, Step
-from outbox.outcome import Dead, Defer, Outcome, Published, Reason, Retry, Unknown
+from outbox.outcome import Dead, Defer, Hold, Outcome, Published, Reason, Retry, Unknown
 from publisher.allowance import Allowance
 from publisher.error_table import NOT_SENT, Reaction
 from publisher.errors import CircuitOpen, GraphError, NoAnswer, NotSent, PublisherError
@@ -31,6 +31,8 @@ from publisher.trail import NO_ANSWER, PUBLISH, RECONCILE, Trail
 
 # "These photos were already posted" (sheet 4.5).
 ALREADY_POSTED = 1366051
+# "Publishing quota used up" (sheet 4.3).
+QUOTA_USED_UP = 2207042
 
 KnownElsewhere = Callable[[Sequence[str]], Awaitable[frozenset[str]]]
 """Returns those of some remote ids that other events published."""
@@ -234,6 +236,8 @@ class Saga:
             case Reaction.WAIT:
                 first, longest = self.settings.refused_wait_seconds
                 return Defer(min(first * 2**tried, longest), Reason.PROCESSING)
+            case Reaction.DEFER if failure.row.subcode == QUOTA_USED_UP:
+                return await self._wait_for_a_place(failure)
             case Reaction.NEW_CONTAINER:
                 return await self._preparation().replace(self.placement.published_parts, failure.message)
             case _:
@@ -243,6 +247,12 @@ class Saga:
                     elapsed_seconds=elapsed_seconds,
                     limit_seconds=self.settings.limit_seconds,
                 )
+
+    async def _wait_for_a_place(self, failure: Failure) -> Hold:
+        """Nothing of the account goes live before its window has room again; when that is, its quota tells."""
+        seconds = await self.allowance.place_seconds() or self.settings.limit_seconds
+        wait = max(seconds, failure.regain_seconds or 0.0)
+        return Hold(wait, failure.row.hold, failure.message, scope=failure.row.scope, context=failure.detail)
 
     async def _done(self, remote_id: str | None, verified: str) -> Published:
         step = await self.ledger.done(PUBLISH, {"remote_id": remote_id, "verified": verified})

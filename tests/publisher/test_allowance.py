@@ -32,26 +32,32 @@ from generate_series(1, %s) as n, generate_series(1, 2) as p
 
 
 @pytest.mark.parametrize(
-    ("ages", "over", "rank", "seconds"),
+    ("ages", "count", "total", "rank", "seconds"),
     [
-        ([DAY - 100, 50], 0, 0, 100 + MARGIN_SECONDS),
-        ([DAY - 100, 50], 0, 1, DAY - 50 + MARGIN_SECONDS),
-        ([DAY - 100, 50], 1, 0, DAY - 50 + MARGIN_SECONDS),
-        ([DAY - 100, 50], 1, 1, STEP_SECONDS),
-        ([], 0, 0, STEP_SECONDS),
-        ([DAY + 1], 0, 0, MARGIN_SECONDS),
+        ([DAY - 100, 50], 2, 2, 0, 100 + MARGIN_SECONDS),
+        ([DAY - 100, 50], 2, 2, 1, DAY - 50 + MARGIN_SECONDS),
+        ([DAY - 100, 50], 2, 1, 0, DAY - 50 + MARGIN_SECONDS),
+        ([DAY - 100, 50], 2, 1, 1, STEP_SECONDS),
+        ([], 0, 0, 0, STEP_SECONDS),
+        ([DAY + 1], 1, 1, 0, MARGIN_SECONDS),
+        # Somebody else published, too: nobody knows when, so it is asked by the hour.
+        ([50], 2, 2, 0, STEP_SECONDS),
+        ([DAY - 100], 2, 2, 0, 100 + MARGIN_SECONDS),
     ],
 )
-def test_a_place_becomes_free_a_day_after_it_was_taken(ages: list[float], over: int, rank: int, seconds: float) -> None:
+def test_a_place_becomes_free_a_day_after_it_was_taken(
+    ages: list[float], count: int, total: int, rank: int, seconds: float
+) -> None:
     """One for each event that waits; by the hour where it was not ours."""
-    assert place_seconds(ages, over, rank) == seconds
+    assert place_seconds(ages, count, total, rank) == seconds
 
 
 @given(st.lists(st.floats(0, DAY), min_size=1, max_size=20), st.integers(0, 5))
 def test_those_behind_get_no_earlier_place(ages: list[float], over: int) -> None:
     """Whatever was published when."""
     ages.sort(reverse=True)
-    places = [place_seconds(ages, over, rank) for rank in range(len(ages) - over)]
+    count, total = len(ages), len(ages) - over
+    places = [place_seconds(ages, count, total, rank) for rank in range(total)]
     assert places == sorted(places)
 
 
@@ -112,6 +118,34 @@ async def test_a_quota_that_can_not_be_asked_keeps_nothing_from_being_published(
     end = (await stage.play(await stage.approve("instagram image"))).end
     assert isinstance(end, Hold)
     assert end.reason == "rate_limited"
+
+
+async def test_a_publish_beyond_the_quota_holds_the_account_until_its_window_has_room(stage: Stage) -> None:
+    """9/2207042, though we believed in a place: Meta says how many count, our steps when the first one ceases to."""
+    owner = await stage.owner("instagram")
+    for _ in range(2):
+        assert isinstance((await stage.play(await stage.approve("instagram image"))).end, Published)
+        await stage.execute(AGE_STEPS, 3600)
+    await stage.graph.control("PATCH", f"accounts/{owner.id}", {"quota_total": 2})
+    hold = (await stage.play(await stage.approve("instagram image"))).end
+    assert isinstance(hold, Hold)
+    assert (hold.reason, hold.scope) == ("rate_limited", "key")
+    assert hold.delay_seconds == pytest.approx(DAY - 7200, abs=60)
+    [(usage, total, state)] = await stage.rows(
+        "select quota_usage, quota_total, quota_state from social.account_states"
+    )
+    assert (usage, total, state) == (2, 2, "held")
+
+
+async def test_a_quota_that_somebody_else_used_up_is_asked_for_by_the_hour(stage: Stage) -> None:
+    """Nobody knows when those cease to count."""
+    owner = await stage.owner("instagram")
+    assert isinstance((await stage.play(await stage.approve("instagram image"))).end, Published)
+    await stage.graph.control("PATCH", f"accounts/{owner.id}", {"quota_total": 1})
+    await stage.execute("delete from outbox.steps")
+    hold = (await stage.play(await stage.approve("instagram image"))).end
+    assert isinstance(hold, Hold)
+    assert hold.delay_seconds == STEP_SECONDS
 
 
 async def test_no_container_is_made_beyond_400_a_day(stage: Stage) -> None:
