@@ -103,7 +103,7 @@ async def open_handler_with(
                 Finder(connections, graph, keys),
             )
             async with _beside(*services if with_services else ()):
-                variants, allowances = Variants(connections), Allowances(connections)
+                variants, allowances = Variants(connections, meter.hear_of_app), Allowances(connections)
                 yield VariantHandler(
                     connections, variants, graph, media, keys, settings, metrics, meter=meter, allowances=allowances
                 )
@@ -216,6 +216,9 @@ class VariantHandler:
         was_begun = done is not None or ledger.open_intent() is not None
         if refusal is not None and (not was_begun or (done is None and event.key != account.key)):
             return refusal
+        # What the lookup brought of the app may be news from another relay.
+        if not was_begun and (hold := self.meter.hold(account.key)) is not None:
+            return hold
         try:
             token = self.keys.decrypt(account.token_ciphertext)
         except TokenUnreadable as error:

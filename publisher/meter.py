@@ -7,6 +7,9 @@
                      social.usage      what other relays saw, and what outlives this one
 
 Asking costs no query, and the table is no hot row: it is written a few times a minute at the most for an account.
+
+An account is one relay's at a time, the app is everybody's: its newest figure comes with every look at a variant too,
+and each of N relays spreads its calls N times as far.
 """
 
 from __future__ import annotations
@@ -37,7 +40,8 @@ log = structlog.get_logger()
 
 LOAD: LiteralString = """
 select subject, percent, extract(epoch from clock_timestamp() - read_at)::float8 as age_seconds,
-  greatest(0, extract(epoch from held_until - read_at))::float8 as regain_seconds
+  greatest(0, extract(epoch from held_until - read_at))::float8 as regain_seconds,
+  (select count(*) from outbox.relays where retired_at is null and leased_until > clock_timestamp()) as relay_count
 from social.usage
 where read_at > clock_timestamp() - interval '1 day'
 """
@@ -139,6 +143,7 @@ class Meter:
     _readings: dict[str, Reading] = field(default_factory=dict)
     _lines: dict[str, Line] = field(default_factory=dict)
     _has_news: anyio.Event = field(default_factory=anyio.Event)
+    _relay_count: int = 1
 
     def note(self, account: str, headers: Mapping[str, str]) -> None:
         """Take in what the headers of an answer to an account's call say."""
@@ -157,14 +162,26 @@ class Meter:
 
     def admit(self, account: str, event_id: EventId) -> Hold | Defer | None:
         """Tell whether an event of the account may make calls now; what it returns costs no attempt."""
+        if (hold := self.hold(account)) is not None:
+            return hold
+        now = self.clock()
+        waits = [self._wait_seconds(subject, event_id, now) for subject in (APP, account)]
+        longest = min(max(waits), TURN_SECONDS_MAX)
+        return Defer(longest, Reason.RATE_LIMITED) if longest > 0 else None
+
+    def hold(self, account: str) -> Hold | None:
+        """Tell whether the app or an account makes no calls now."""
         now = self.clock()
         for subject in (APP, account):
             reading = self._readings.get(subject)
             if reading is not None and reading.pace(now) is Pace.HELD:
                 return _hold(subject, reading, now)
-        waits = [self._wait_seconds(subject, event_id, now) for subject in (APP, account)]
-        longest = min(max(waits), TURN_SECONDS_MAX)
-        return Defer(longest, Reason.RATE_LIMITED) if longest > 0 else None
+        return None
+
+    def hear_of_app(self, percent: int, age_seconds: float, regain_seconds: float) -> None:
+        """Take in what another relay stored of the app, if that is newer than what is known here."""
+        now = self.clock()
+        self._take(APP, Usage(percent, regain_seconds), now - age_seconds, now)
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Share the figures until cancelled; while the database is away they stay in memory."""
@@ -200,7 +217,8 @@ class Meter:
                     reading.stored, reading.stored_at = usage, now
             rows = await (await connection.execute(LOAD)).fetchall()
         now = self.clock()
-        for subject, percent, age_seconds, regain_seconds in rows:
+        for subject, percent, age_seconds, regain_seconds, relay_count in rows:
+            self._relay_count = max(relay_count, 1)
             self._take(subject, Usage(percent, regain_seconds), now - age_seconds, now)
 
     def _take(self, subject: str, usage: Usage, read_at: float, now: float) -> None:
@@ -216,7 +234,8 @@ class Meter:
             self._lines.pop(subject, None)
             return 0.0
         line = self._lines.setdefault(subject, Line())
-        return line.wait_seconds(event_id, now, pause_seconds(reading.usage.percent, self.slow_seconds))
+        pause = pause_seconds(reading.usage.percent, self.slow_seconds)
+        return line.wait_seconds(event_id, now, pause * self._relay_count if subject == APP else pause)
 
 
 def _hold(subject: str, reading: Reading, now: float) -> Hold:

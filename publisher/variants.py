@@ -11,7 +11,7 @@ rest a single one is read at once.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import islice
@@ -51,7 +51,8 @@ select
     'backend_pid', pg_backend_pid(),
     'server_address', host(inet_server_addr()),
     'server_port', inet_server_port()
-  ) end
+  ) end,
+  app.percent, app.age_seconds, app.regain_seconds
 from unnest(%(variant_ids)s::uuid[], %(account_ids)s::uuid[]) with ordinality as wanted (id, account_id, place)
 left join lateral (
   select * from social.content_variants as c where c.id = wanted.id limit 1
@@ -59,6 +60,12 @@ left join lateral (
 left join lateral (
   select * from social.accounts as c where c.id = coalesce(wanted.account_id, v.account_id) limit 1
 ) as a on true
+left join (
+  select u.percent, extract(epoch from clock_timestamp() - u.read_at)::float8 as age_seconds,
+    greatest(0, extract(epoch from u.held_until - u.read_at))::float8 as regain_seconds
+  from social.usage as u
+  where u.subject = 'app' and u.read_at > clock_timestamp() - interval '1 day'
+) as app on true
 order by wanted.place
 """
 """Each limit has the planner use the primary key, whatever it takes the tables to hold."""
@@ -189,9 +196,12 @@ class Variants:
 
     Attributes:
         connections: To where they are.
+        hear_of_app: Takes what the statement says of the app's usage beside: percent, how old, how long calls are
+            refused.
     """
 
     connections: Connections
+    hear_of_app: Callable[[int, float, float], None] | None = None
     _wanted: dict[_Wanted, None] = field(default_factory=dict)
     _reading: anyio.Lock = field(default_factory=lambda: anyio.Lock(fast_acquire=True))
 
@@ -216,8 +226,11 @@ class Variants:
         async with self.connections.connection() as connection:
             rows = await (await connection.execute(LOOK_UP, arguments, prepare=True)).fetchall()
         anchor = time.monotonic()
+        *_, percent, age_seconds, regain_seconds = rows[0]
+        if self.hear_of_app is not None and percent is not None:
+            self.hear_of_app(percent, age_seconds, regain_seconds)
         for wanted, row in zip(together, rows, strict=True):
-            wanted.row, wanted.anchor = row, anchor
+            wanted.row, wanted.anchor = row[:-3], anchor
             self._wanted.pop(wanted, None)
 
 

@@ -169,6 +169,35 @@ async def test_relays_share_what_they_read(stage: Stage) -> None:
     assert other.admit(KEY, EventId(1)) is None
 
 
+async def test_the_newest_figure_of_the_app_comes_with_the_variant(stage: Stage) -> None:
+    """What another relay stored holds this one at its next event, with a statement that is made anyway."""
+    event = await stage.approve("instagram image")
+    other = Meter(stage.connections, (2, 30))
+    other.note("facebook:1", {"X-App-Usage": f'{{"call_count":{HELD_PERCENT}}}'})
+    await other.share()
+    hold = await stage.dispatch(event)
+    assert isinstance(hold, Hold)
+    assert (hold.reason, hold.scope) == ("rate_limited", "app")
+    assert (await stage.graph.control("GET", "counts"))["counts"] == {}
+
+
+async def test_relays_share_the_pause_of_the_app(stage: Stage) -> None:
+    """Each of three spreads its calls three times as far; an account's calls are one relay's alone."""
+    await stage.execute("update outbox.relays set leased_until = now() + interval '1 minute'")
+    [(alive,)] = await stage.rows("select count(*) from outbox.relays where retired_at is null")
+    await stage.execute(
+        "insert into outbox.relays (name, version, leased_until, retired_at) "
+        "select 'host', '1', now() + n * interval '1 minute', case n when 9 then now() end "
+        "from unnest(array[-1, 9] || array_fill(1, array[%s])) as n",
+        3 - alive,
+    )
+    for header, pause in (("X-App-Usage", 6), ("X-Page-Usage", 2)):
+        meter, _ = metered(stage, SLOW_PERCENT, header=header)
+        await meter.share()
+        assert [meter.admit(KEY, EventId(n)) for n in (1, 2)] == [None, Defer(pause, Reason.RATE_LIMITED)], header
+        await stage.execute("delete from social.usage")
+
+
 async def test_the_table_is_written_when_a_step_is_crossed_else_once_a_minute(stage: Stage) -> None:
     """It is no hot row."""
     hands = Hands()
