@@ -11,10 +11,12 @@ from prometheus_client import CollectorRegistry
 from outbox.event import EventId
 from outbox.handler import Runtime
 from outbox.outcome import Defer, Hold, Published, Reason
+from publisher.accounts import show_account
 from publisher.gauges import Gauges
 from publisher.handler import VariantHandler, open_handler_with
 from publisher.meter import Meter
 from publisher.usage import APP, HELD_PERCENT, HOUR, SLOW_PERCENT, Pace, Usage, pause_seconds, read_usage
+from tests.publisher.kinds import KIND
 from tests.publisher.stage import Stage
 
 pytestmark = pytest.mark.anyio
@@ -230,6 +232,29 @@ async def test_an_account_near_its_limit_is_held_before_meta_refuses(stage: Stag
     assert stage.metric("outbox_accounts_quota", state="held") == 1
     assert stage.metric("outbox_accounts_quota", state="ok") == 0
     assert stage.metric("outbox_limit_used_ratio", limit="account_calls") == 0.92
+
+
+async def test_a_page_is_held_by_what_its_own_header_says(stage: Stage) -> None:
+    """X-Page-Usage of real answers, whose other headers are low: kept, shown, counted, and obeyed."""
+    owner = await stage.owner("facebook")
+    key, low = f"facebook:{owner.id}", {"call_count": 3, "total_time": 3, "total_cputime": 3}
+    await stage.graph.use(page_usage_header=True)
+    await stage.graph.control("PATCH", f"accounts/{owner.id}", {"usage": {"total_time": 93}})
+    for call in KIND["facebook image"].calls:
+        await stage.graph.fault(call, "delay", times=None, usage=low)
+    assert isinstance((await stage.play(await stage.approve("facebook image"))).end, Published)
+    assert isinstance(stage.handler, VariantHandler)
+    await stage.handler.meter.share()
+    assert await stage.rows("select percent from social.usage where subject = %s", key) == [(93,)]
+    async with stage.connections.connection() as connection:
+        shown = await show_account(connection, key)
+    assert (shown.quota_state, shown.percent) == ("held", 93)
+    await Gauges(stage.connections, stage.handler.metrics).read()
+    assert stage.metric("outbox_accounts_quota", state="held") == 1
+    assert stage.metric("outbox_limit_used_ratio", limit="account_calls") == 0.93
+    hold = await stage.dispatch(await stage.approve("facebook image"))
+    assert isinstance(hold, Hold)
+    assert (hold.reason, hold.scope) == ("rate_limited", "key")
 
 
 async def test_gauges_tell_how_much_of_each_limit_is_used(stage: Stage) -> None:
