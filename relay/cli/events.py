@@ -80,7 +80,9 @@ def emit(
             )
 
     event_id = run_with_database(work)
-    if dry_run:
+    if dry_run and as_json:
+        print_json({"is_done": False})
+    elif dry_run:
         say("the event would be emitted")
     elif as_json:
         print_json({"id": event_id})

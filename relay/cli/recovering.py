@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from relay.cli.consent import DryRunFlag, ReasonOption, YesFlag, ask
-from relay.cli.printing import JsonFlag, print_json, print_table, say
+from relay.cli.printing import JsonFlag, print_json, print_table, say, to_text
 from relay.cli.progress import open_bar
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def recover(
     if begin and not (reason or "").strip():
         raise typer.BadParameter("expected --begin with a --reason, found none")
     if begin:
-        _begin(str(reason), dry_run=dry_run)
+        _begin(str(reason), dry_run=dry_run, as_json=as_json)
     elif verify:
         _verify(reason, dry_run=dry_run, as_json=as_json)
     elif confirm:
@@ -72,7 +72,7 @@ def recover(
         _show(as_json)
 
 
-def _begin(reason: str, *, dry_run: bool) -> None:
+def _begin(reason: str, *, dry_run: bool, as_json: bool) -> None:
     from outbox import cluster  # noqa: PLC0415 (help needs none of it)
     from relay.cli.connection import run_with_database  # noqa: PLC0415
 
@@ -81,7 +81,9 @@ def _begin(reason: str, *, dry_run: bool) -> None:
             await cluster.begin_verify_only(connection, reason, must_rebase=False)
 
     run_with_database(work)
-    if dry_run:
+    if as_json:
+        print_json({"is_done": not dry_run})
+    elif dry_run:
         say("relays would stand still, and no intent would be written, until outbox recover --confirm")
     else:
         say(
@@ -101,7 +103,7 @@ def _show(as_json: bool) -> None:
     if state is None:
         say("relays may work: there is nothing to recover")
         return
-    say(f"relays stand still since {state.verify_only_since:%Y-%m-%dT%H:%M:%SZ}: {state.verify_only_reason}")
+    say(f"relays stand still since {state.verify_only_since:%Y-%m-%dT%H:%M:%SZ}: {to_text(state.verify_only_reason)}")
     if state.known_until is not None:
         say(f"what the log knows of is whole until {state.known_until:%Y-%m-%dT%H:%M:%SZ}")
     rows = [(c.event.id, c.event.type, c.event.key, c.reason or "new", c.trace) for c in candidates]
@@ -116,9 +118,11 @@ def _show(as_json: bool) -> None:
 
 
 def _verify(reason: str | None, *, dry_run: bool, as_json: bool) -> None:
-    from relay.cli.connection import address, run_with_database  # noqa: PLC0415 (help needs none of it)
+    from relay import logs  # noqa: PLC0415 (help needs none of it)
+    from relay.cli.connection import address, run_with_database  # noqa: PLC0415
 
     dsn = address()
+    logs.configure("auto", "warning")  # what the publisher has to tell is no data: stdout is for that
 
     async def work(connection: AsyncConnection[TupleRow]) -> list[Found]:
         return await _verify_all(connection, dsn, reason, dry_run=dry_run)

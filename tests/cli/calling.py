@@ -6,9 +6,13 @@ import contextlib
 import io
 import json
 import os
+import pty
+import select
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -93,3 +97,34 @@ def run(*arguments: str, **variables: str) -> Answer:
     with started(*arguments, **variables) as process:
         out, err = process.communicate(timeout=60)
         return Answer(process.returncode, out, err)
+
+
+def watch_top(dsn: str, is_enough: Callable[[str], bool]) -> str:
+    """What `outbox top` shows on a terminal of its own, until it is enough and a Ctrl-C ends it."""
+    terminal, side = pty.openpty()
+    environment = {**os.environ, "OUTBOX_DSN": dsn, "TERM": "xterm", "COLUMNS": "140", "LINES": "50"}
+    with subprocess.Popen([PROGRAM, "top", "--every", "0.2"], stdin=side, stdout=side, env=environment) as process:
+        os.close(side)
+        try:
+            shown = _read(terminal, is_enough)
+            process.send_signal(signal.SIGINT)
+            shown += _read(terminal, lambda _: process.poll() is not None)
+            assert process.wait(timeout=60) == 130
+        finally:
+            process.kill()
+            os.close(terminal)
+    return shown
+
+
+def _read(terminal: int, is_enough: Callable[[str], bool], *, within_seconds: float = 60) -> str:
+    """What a terminal shows, until it is enough."""
+    text = ""
+    deadline = time.monotonic() + within_seconds
+    while not is_enough(text):
+        assert time.monotonic() < deadline, text
+        if select.select([terminal], [], [], 0.1)[0]:
+            try:
+                text += os.read(terminal, 65_536).decode(errors="replace")
+            except OSError:  # its last user has gone
+                break
+    return text

@@ -67,6 +67,14 @@ def test_emitting_a_dedupe_key_again_prints_the_first_id(outbox: Outbox) -> None
     assert outbox("emit", "t", "--dedupe-key", "d", "--json").objects == first == [{"id": first[0]["id"]}]
 
 
+def test_emitting_can_be_tried(outbox: Outbox) -> None:
+    """The rules are asked, and nothing is kept."""
+    assert outbox("emit", "t", "--dry-run", "--json").objects == [{"is_done": False}]
+    assert "would be emitted" in outbox("emit", "t", "--dry-run").err
+    assert "a sequence needs a key" in outbox("emit", "t", "--sequence", "s", "--dry-run").sentence().replace("_", " ")
+    assert outbox("events").lines == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "rule"),
     [

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
-import select
 import signal
-import subprocess
-import time
 
 from outbox.statistics import Inserted, Rates, rates
 from relay.cli.watching import seconds
-from tests.cli.calling import PROGRAM, Outbox, started
+from tests.cli.calling import Outbox, started, watch_top
 from tests.operations.histories import Histories
 
 
@@ -59,37 +54,11 @@ def test_top_shows_it_live_until_it_is_interrupted(database: str, histories: His
     """On a terminal of its own: the alternate screen, and back."""
     histories.wait(histories.emit(key="k"), "retry", due_at="2130-01-01Z")
     histories.hold("instagram:17")
-    terminal, side = pty.openpty()
-    environment = {**os.environ, "OUTBOX_DSN": database, "TERM": "xterm", "COLUMNS": "140", "LINES": "50"}
-    with subprocess.Popen([PROGRAM, "top", "--every", "0.2"], stdin=side, stdout=side, env=environment) as process:
-        os.close(side)
-        try:
-            shown = _read(terminal, lambda text: text.count("emitted ") > 1 and "instagram:17" in text)
-            process.send_signal(signal.SIGINT)
-            shown += _read(terminal, lambda _: process.poll() is not None)
-            assert process.wait(timeout=60) == 130
-        finally:
-            process.kill()
-            os.close(terminal)
+    shown = watch_top(database, lambda text: text.count("emitted ") > 1 and "instagram:17" in text)
     for part in ("outbox  2", "lanes that nobody owns 64", "waits because", "retry", "holds (1)", "instagram:17"):
         assert part in shown
     assert "\x1b[?1049l" in shown  # the screen is given back
     assert "Traceback" not in shown
-
-
-def _read(terminal: int, is_enough: object, *, within_seconds: float = 60) -> str:
-    """What a terminal shows, until it is enough."""
-    assert callable(is_enough)
-    text = ""
-    deadline = time.monotonic() + within_seconds
-    while not is_enough(text):
-        assert time.monotonic() < deadline, text
-        if select.select([terminal], [], [], 0.1)[0]:
-            try:
-                text += os.read(terminal, 65_536).decode(errors="replace")
-            except OSError:  # its last user has gone
-                break
-    return text
 
 
 def test_watch_prints_each_event_again_when_it_changes(database: str, histories: Histories) -> None:
