@@ -97,6 +97,12 @@ class Batch:
         return bool(outcomes or self.steps or self.suspects or self.acquitted)
 
     @property
+    def is_plain(self) -> bool:
+        """Whether it has receipts and steps alone, of events that did not wait: inserts."""
+        others = self.waits or self.tries or self.holds or self.suspects or self.acquitted
+        return not others and not any(row.was_waiting for row in self.receipts)
+
+    @property
     def lanes(self) -> list[Lane]:
         """The lanes that this batch touches."""
         touched = {row.event.lane for row in self.receipts}
@@ -106,20 +112,25 @@ class Batch:
         return list(touched)
 
 
-def arguments_of(batch: Batch) -> dict[str, Any]:
-    """Return the arguments of `outbox.settle.SETTLE`, but for the relay's id."""
-    return {
-        "lanes": batch.lanes,
-        "receipts": encode([_receipt_record(row) for row in batch.receipts]),
-        "no_longer_waiting": [row.event.id for row in batch.receipts if row.was_waiting],
-        "waits": encode([_wait_record(row) for row in batch.waits]),
-        "held_keys": _held_keys(batch.waits),
-        "tries": encode([_try_record(row) for row in batch.tries]),
-        "holds": encode([_hold_record(row) for row in batch.holds]),
-        "steps": encode([_step_record(row) for row in batch.steps]),
-        "suspects": [event.id for event in batch.suspects],
-        "acquitted": batch.acquitted,
-    }
+def arguments_of(batch: Batch) -> list[Any]:
+    """Return the arguments of `outbox.settle.SETTLE` from $2 on; for a plain batch, those of `SETTLE_PLAIN`."""
+    plain = [
+        batch.lanes,
+        encode([_receipt_record(row) for row in batch.receipts]),
+        encode([_step_record(row) for row in batch.steps]),
+    ]
+    if batch.is_plain:
+        return plain
+    return [
+        *plain,
+        _held_keys(batch.waits),
+        encode([_hold_record(row) for row in batch.holds]),
+        [row.event.id for row in batch.receipts if row.was_waiting],
+        encode([_wait_record(row) for row in batch.waits]),
+        encode([_try_record(row) for row in batch.tries]),
+        [event.id for event in batch.suspects],
+        batch.acquitted,
+    ]
 
 
 def _receipt_record(row: Receipt) -> JsonObject:

@@ -8,6 +8,8 @@ write is first, or it finds no fence and writes nothing.
 Holds are locked before waiting rows, as outbox.release() does: neither waits for the other in a circle, and nothing is
 left waiting for a hold that is gone. Relays lock the app's hold one at a time.
 
+In PostgreSQL's own form, $1: psycopg takes a text with other placeholders apart at each execution, where it is long.
+
 One writer at a time for each relay: two transactions that share-lock one row at once would make a multixact each.
 """
 
@@ -15,10 +17,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Literal, LiteralString
+from typing import Any, Literal, LiteralString
 
 import psycopg
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, AsyncRawCursor
 from psycopg.rows import TupleRow
 
 from outbox.batch import Batch, arguments_of
@@ -26,16 +28,20 @@ from outbox.errors import LeaseLost, Unwritable
 from outbox.event import EventId, Lane, RelayId
 from outbox.low_water import Cursor
 
-SETTLE: LiteralString = """
+FENCE: LiteralString = """
 with fence as materialized (
   select r.id, r.name, r.leased_until
   from outbox.relays as r
-  where r.id = %(relay_id)s and r.retired_at is null
-    and cardinality(%(lanes)s::smallint[]) = (
-      select count(*) from outbox.lanes as l where l.relay_id = r.id and l.lane = any (%(lanes)s::smallint[])
+  where r.id = $1 and r.retired_at is null
+    and cardinality($2::smallint[]) = (
+      select count(*) from outbox.lanes as l where l.relay_id = r.id and l.lane = any ($2::smallint[])
     )
   for share of r
-),
+)
+"""
+"""Begins each statement: the row that all its parts are joined to, where relay $1 is not retired and owns lanes $2."""
+
+PLAIN: LiteralString = """,
 ended as (
   insert into outbox.receipts (
     event_id, outcome, reason, attempts, deferrals, result, error, relay_id, dispatched_at
@@ -43,15 +49,42 @@ ended as (
   select
     t.event_id, t.outcome, t.reason, t.attempts, t.deferrals, t.result, t.error, fence.id,
     clock_timestamp() - t.dispatched_seconds_ago * interval '1 second'
-  from fence, jsonb_to_recordset(%(receipts)s::jsonb) as t (
+  from fence, jsonb_to_recordset($3::jsonb) as t (
     event_id bigint, outcome text, reason text, attempts integer, deferrals integer, result jsonb, error text,
     dispatched_seconds_ago float8
   )
 ),
+verdicts as (
+  select t.*, case
+    when t.state <> 'intent' then 'written'
+    when exists (select from outbox.cancellations as c where c.event_id = t.event_id) then 'cancelled'
+    when exists (select from outbox.resolutions as d where d.event_id = t.event_id and d.published) then 'resolved'
+    when exists (
+      select from outbox.events as e where e.id = t.event_id and e.expires_at <= clock_timestamp()
+    ) then 'expired'
+    when exists (select from outbox.cluster as c where c.verify_only_since is not null) then 'verify_only'
+    when fence.leased_until <= clock_timestamp() + t.call_seconds * interval '1 second' then 'lease_too_short'
+    else 'written'
+  end as verdict
+  from fence, jsonb_to_recordset($4::jsonb) as t (
+    event_id bigint, position integer, name text, state text, fingerprint text, detail jsonb, call_seconds float8
+  )
+),
+stepped as (
+  insert into outbox.steps (event_id, position, name, state, fingerprint, detail, relay_id)
+  select t.event_id, t.position, t.name, t.state, t.fingerprint, t.detail, fence.id
+  from fence, verdicts as t
+  where t.verdict = 'written'
+  returning event_id, position, created_at
+)
+"""
+"""Receipts $3 and steps $4: inserts alone."""
+
+OTHERS: LiteralString = """,
 holding as materialized (
   select h.key, h.held_until
   from fence, outbox.holds as h
-  where h.key = any (%(held_keys)s::text[]) and h.held_until > clock_timestamp()
+  where h.key = any ($5::text[]) and h.held_until > clock_timestamp()
   for no key update of h
 ),
 held as (
@@ -59,7 +92,7 @@ held as (
   select distinct on (t.scope, t.key)
     t.scope, t.key, coalesce(clock_timestamp() + t.delay_seconds * interval '1 second', 'infinity'), t.reason,
     fence.name
-  from fence, jsonb_to_recordset(%(holds)s::jsonb) as t (scope text, key text, delay_seconds float8, reason text)
+  from fence, jsonb_to_recordset($6::jsonb) as t (scope text, key text, delay_seconds float8, reason text)
   order by t.scope, t.key, t.delay_seconds desc nulls first
   on conflict (scope, key) do update set
     held_until = excluded.held_until, reason = excluded.reason, held_by = excluded.held_by,
@@ -72,7 +105,7 @@ holds_first as materialized (
 ),
 no_longer_waiting as (
   delete from outbox.waiting as w using fence, holds_first
-  where w.event_id = any (%(no_longer_waiting)s::bigint[])
+  where w.event_id = any ($7::bigint[])
 ),
 waits as (
   insert into outbox.waiting as w (
@@ -93,7 +126,7 @@ waits as (
       t.expires_at
     ),
     t.attempts, t.deferrals, t.error, t.owed_since
-  from fence, holds_first, jsonb_to_recordset(%(waits)s::jsonb) as t (
+  from fence, holds_first, jsonb_to_recordset($8::jsonb) as t (
     event_id bigint, lane smallint, key text, sequence text, reason text, delay_seconds float8, for_hold boolean,
     expires_at timestamptz, attempts integer, deferrals integer, error text, owed_since timestamptz
   )
@@ -101,106 +134,89 @@ waits as (
     reason = excluded.reason, due_at = excluded.due_at, attempts = excluded.attempts, deferrals = excluded.deferrals,
     error = coalesce(excluded.error, w.error)
 ),
-suspected as (
-  insert into outbox.dispatches (event_id, relay_id)
-  select s.event_id, fence.id from fence, unnest(%(suspects)s::bigint[]) as s (event_id)
-  on conflict do nothing
-),
-acquitted as (
-  delete from outbox.dispatches as d using fence where d.event_id = any (%(acquitted)s::bigint[])
-),
 tries as (
   insert into outbox.attempts (event_id, reason, error, context, relay_id)
   select t.event_id, t.reason, t.error, t.context, fence.id
-  from fence, jsonb_to_recordset(%(tries)s::jsonb) as t (event_id bigint, reason text, error text, context jsonb)
+  from fence, jsonb_to_recordset($9::jsonb) as t (event_id bigint, reason text, error text, context jsonb)
 ),
-verdicts as (
-  select t.*, case
-    when t.state <> 'intent' then 'written'
-    when exists (select from outbox.cancellations as c where c.event_id = t.event_id) then 'cancelled'
-    when exists (select from outbox.resolutions as d where d.event_id = t.event_id and d.published) then 'resolved'
-    when exists (
-      select from outbox.events as e where e.id = t.event_id and e.expires_at <= clock_timestamp()
-    ) then 'expired'
-    when exists (select from outbox.cluster as c where c.verify_only_since is not null) then 'verify_only'
-    when fence.leased_until <= clock_timestamp() + t.call_seconds * interval '1 second' then 'lease_too_short'
-    else 'written'
-  end as verdict
-  from fence, jsonb_to_recordset(%(steps)s::jsonb) as t (
-    event_id bigint, position integer, name text, state text, fingerprint text, detail jsonb, call_seconds float8
-  )
+suspected as (
+  insert into outbox.dispatches (event_id, relay_id)
+  select s.event_id, fence.id from fence, unnest($10::bigint[]) as s (event_id)
+  on conflict do nothing
 ),
-stepped as (
-  insert into outbox.steps (event_id, position, name, state, fingerprint, detail, relay_id)
-  select t.event_id, t.position, t.name, t.state, t.fingerprint, t.detail, fence.id
-  from fence, verdicts as t
-  where t.verdict = 'written'
-  returning event_id, position, created_at
+acquitted as (
+  delete from outbox.dispatches as d using fence where d.event_id = any ($11::bigint[])
 ),
 told as materialized (
   -- A key's events are all ours; the app's are every relay's.
   select pg_notify('outbox', 'holds') from held where held.key = '' limit 1
 )
+"""
+"""What else there may be: holds to wait for $5, new holds $6, events that wait no more $7, that wait $8, tries $9,
+suspects $10, acquitted $11."""
+
+SETTLE_PLAIN: LiteralString = (
+    FENCE
+    + PLAIN
+    + """
+select v.event_id, v.position, v.verdict, s.created_at
+from fence
+left join verdicts as v on true
+left join stepped as s on s.event_id = v.event_id and s.position = v.position
+"""
+)
+"""For what just works: nearly every batch. What a batch does not have costs its statement even so."""
+
+SETTLE: LiteralString = (
+    FENCE
+    + PLAIN
+    + OTHERS
+    + """
 select v.event_id, v.position, v.verdict, s.created_at
 from fence
 left join verdicts as v on true
 left join stepped as s on s.event_id = v.event_id and s.position = v.position
 left join told on true
 """
+)
 
-SAVE_CURSORS: LiteralString = """
-with fence as materialized (
-  select r.id
-  from outbox.relays as r
-  where r.id = %(relay_id)s and r.retired_at is null
-    and cardinality(%(lanes)s::smallint[]) = (
-      select count(*) from outbox.lanes as l where l.relay_id = r.id and l.lane = any (%(lanes)s::smallint[])
-    )
-  for share of r
-),
+SAVE_CURSORS: LiteralString = (
+    FENCE
+    + """,
 saved as (
   update outbox.cursors as c
-  set seen = %(seen)s::pg_snapshot, "window" = %(window)s::pg_snapshot, position = %(position)s,
-    saved_at = clock_timestamp()
+  set seen = $3::pg_snapshot, "window" = $4::pg_snapshot, position = $5, saved_at = clock_timestamp()
   from fence
-  where c.lane = any (%(lanes)s::smallint[])
+  where c.lane = any ($2::smallint[])
 )
 select id from fence
 """
+)
 
-RELEASE: LiteralString = """
-with fence as materialized (
-  select r.id
-  from outbox.relays as r
-  where r.id = %(relay_id)s and r.retired_at is null
-    and cardinality(%(lanes)s::smallint[]) = (
-      select count(*) from outbox.lanes as l where l.relay_id = r.id and l.lane = any (%(lanes)s::smallint[])
-    )
-  for share of r
-),
+RELEASE: LiteralString = (
+    FENCE
+    + """,
 saved as (
   update outbox.cursors as c
   set seen = t.seen::pg_snapshot, "window" = t."window"::pg_snapshot, position = t.position,
     saved_at = clock_timestamp()
-  from fence, unnest(
-    %(lanes)s::smallint[], %(seen)s::text[], %(windows)s::text[], %(positions)s::bigint[]
-  ) as t (lane, seen, "window", position)
+  from fence, unnest($2::smallint[], $3::text[], $4::text[], $5::bigint[]) as t (lane, seen, "window", position)
   where c.lane = t.lane
 ),
 released as (
-  update outbox.lanes as l set relay_id = null from fence where l.lane = any (%(lanes)s::smallint[])
+  update outbox.lanes as l set relay_id = null from fence where l.lane = any ($2::smallint[])
 )
 select id, pg_notify('outbox', 'lanes') from fence
 """
+)
 """Gives lanes up: what the next owner must know is written together with its being free to own them."""
 
-PROMOTE: LiteralString = """
-with fence as materialized (
-  select r.id from outbox.relays as r where r.id = %(relay_id)s and r.retired_at is null for share of r
-),
+PROMOTE: LiteralString = (
+    FENCE
+    + """,
 heads as (
   select t.key, t.sequence, h.event_id, h.reason
-  from unnest(%(keys)s::text[], %(sequences)s::text[]) as t (key, sequence)
+  from unnest($3::text[], $4::text[]) as t (key, sequence)
   left join lateral (
     select w.event_id, w.reason from outbox.waiting as w
     where w.key = t.key and w.sequence = t.sequence
@@ -215,24 +231,18 @@ promoted as (
 )
 select heads.key, heads.sequence, heads.event_id is null as free from fence, heads
 """
+)
 """Makes the first waiting event of each sequence due if it is parked: nothing is before it any more.
 
 The lanes need no proof: the relay writes one statement at a time, and has just settled events of these sequences."""
 
-PROMOTE_ORPHANS: LiteralString = """
-with fence as materialized (
-  select r.id
-  from outbox.relays as r
-  where r.id = %(relay_id)s and r.retired_at is null
-    and cardinality(%(lanes)s::smallint[]) = (
-      select count(*) from outbox.lanes as l where l.relay_id = r.id and l.lane = any (%(lanes)s::smallint[])
-    )
-  for share of r
-),
+PROMOTE_ORPHANS: LiteralString = (
+    FENCE
+    + """,
 promoted as (
   update outbox.waiting as w set due_at = clock_timestamp()
   from fence
-  where w.lane = any (%(lanes)s::smallint[]) and w.reason = 'parked' and w.due_at > clock_timestamp()
+  where w.lane = any ($2::smallint[]) and w.reason = 'parked' and w.due_at > clock_timestamp()
     and not exists (
       select from outbox.waiting as earlier
       where earlier.key = w.key and earlier.sequence = w.sequence and earlier.event_id < w.event_id
@@ -240,6 +250,7 @@ promoted as (
 )
 select id from fence
 """
+)
 """What is parked behind nothing: its relay died between the receipt of the event before and the promotion."""
 
 _REFUSALS = ("22", "23", "54")
@@ -263,15 +274,14 @@ async def settle(connection: AsyncConnection[TupleRow], relay_id: RelayId, batch
         psycopg.Error: Whether the batch was written is not known.
     """
     try:
-        arguments = {"relay_id": relay_id, **arguments_of(batch)}
-        cursor = await connection.execute(SETTLE, arguments, prepare=True)
+        statement = SETTLE_PLAIN if batch.is_plain else SETTLE
+        rows = await _execute(connection, statement, relay_id, *arguments_of(batch))
     except (RecursionError, TypeError, ValueError) as error:
         raise Unwritable(f"it can't be written as JSON: {error}") from error
     except psycopg.Error as error:
         if (error.sqlstate or "")[:2] in _REFUSALS and not isinstance(error, psycopg.errors.UniqueViolation):
             raise Unwritable(f"PostgreSQL refuses it: {error.diag.message_primary}") from error
         raise
-    rows = await cursor.fetchall()
     if not rows:
         raise LeaseLost(f"relay {relay_id} is retired, or a lane that it wrote to is another's")
     return {(event_id, position): (verdict, at) for event_id, position, verdict, at in rows if event_id is not None}
@@ -281,14 +291,8 @@ async def save_cursor(
     connection: AsyncConnection[TupleRow], relay_id: RelayId, lanes: Sequence[Lane], cursor: Cursor
 ) -> None:
     """Save how far some lanes have been read and settled. Raises LeaseLost."""
-    arguments = {
-        "relay_id": relay_id,
-        "lanes": list(lanes),
-        "seen": cursor.seen,
-        "window": cursor.window,
-        "position": cursor.position,
-    }
-    if await (await connection.execute(SAVE_CURSORS, arguments)).fetchone() is None:
+    where = (cursor.seen, cursor.window, cursor.position)
+    if not await _execute(connection, SAVE_CURSORS, relay_id, list(lanes), *where):
         raise LeaseLost(f"relay {relay_id} is retired, or a lane whose cursor it saved is another's")
 
 
@@ -301,21 +305,15 @@ async def release(connection: AsyncConnection[TupleRow], relay_id: RelayId, low_
         LeaseLost: This incarnation is retired or does not own the lanes; nothing was written.
     """
     cursors = list(low_waters.values())
-    arguments = {
-        "relay_id": relay_id,
-        "lanes": list(low_waters),
-        "seen": [cursor.seen for cursor in cursors],
-        "windows": [cursor.window for cursor in cursors],
-        "positions": [cursor.position for cursor in cursors],
-    }
-    if await (await connection.execute(RELEASE, arguments)).fetchone() is None:
+    seen, windows = [cursor.seen for cursor in cursors], [cursor.window for cursor in cursors]
+    positions = [cursor.position for cursor in cursors]
+    if not await _execute(connection, RELEASE, relay_id, list(low_waters), seen, windows, positions):
         raise LeaseLost(f"relay {relay_id} is retired, or a lane that it gave up is another's")
 
 
 async def promote_orphans(connection: AsyncConnection[TupleRow], relay_id: RelayId, lanes: Sequence[Lane]) -> None:
     """Make due what is parked in lanes that were just taken, where nothing is before it. Raises LeaseLost."""
-    arguments = {"relay_id": relay_id, "lanes": list(lanes)}
-    if await (await connection.execute(PROMOTE_ORPHANS, arguments)).fetchone() is None:
+    if not await _execute(connection, PROMOTE_ORPHANS, relay_id, list(lanes)):
         raise LeaseLost(f"relay {relay_id} is retired, or a lane that it took is another's")
 
 
@@ -327,12 +325,14 @@ async def promote(
     Raises:
         LeaseLost: This incarnation is retired.
     """
-    arguments = {
-        "relay_id": relay_id,
-        "keys": [key for key, _ in sequences],
-        "sequences": [sequence for _, sequence in sequences],
-    }
-    rows = await (await connection.execute(PROMOTE, arguments)).fetchall()
+    keys, names = [key for key, _ in sequences], [name for _, name in sequences]
+    rows = await _execute(connection, PROMOTE, relay_id, list[Lane](), keys, names)
     if not rows:
         raise LeaseLost(f"relay {relay_id} is retired")
     return [(key, sequence) for key, sequence, free in rows if free]
+
+
+async def _execute(connection: AsyncConnection[TupleRow], statement: LiteralString, *arguments: Any) -> list[TupleRow]:
+    cursor = AsyncRawCursor(connection)
+    await cursor.execute(statement, arguments, prepare=True)
+    return await cursor.fetchall()

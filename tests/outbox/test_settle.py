@@ -124,6 +124,23 @@ async def test_what_has_no_lane_is_fenced_by_the_incarnation(store: Store, kind:
     assert await everything(store) == before
 
 
+@pytest.mark.parametrize("lost", ["incarnation", "lane"])
+async def test_what_just_works_is_fenced_too(store: Store, lost: str) -> None:
+    """Receipts and steps alone have a statement of their own: it has the same fence."""
+    relay_id = await incarnate(store)
+    first, second = [await event(store, key=f"k{number}") for number in range(2)]
+    batch = Batch(receipts=[receipt(first)], steps=[intent(second)])
+    assert batch.is_plain
+    before = await everything(store)
+    if lost == "incarnation":
+        await lease.retire(store, relay_id)
+    else:
+        await store.execute("update outbox.lanes set relay_id = %s where lane = %s", [relay_id + 1, second.lane])
+    with pytest.raises(LeaseLost):
+        await settle(store, relay_id, batch)
+    assert await everything(store) == before
+
+
 async def test_a_lease_that_ran_out_but_was_not_taken_still_writes(store: Store) -> None:
     """Nobody retired it, so nobody else may have written: the fence is the retirement, not the clock."""
     relay_id = await incarnate(store)
