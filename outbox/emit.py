@@ -28,6 +28,9 @@ select outbox.emit(
 """
 
 
+CARRY: LiteralString = "select set_config('outbox.traceparent', %s, true)"
+
+
 class Options(TypedDict, total=False):
     """What an event may carry beside its type and payload.
 
@@ -97,3 +100,30 @@ async def _emit(connection: AsyncConnection[Any], arguments: JsonObject) -> Even
 def _event_id(row: TupleRow | None) -> EventId:
     assert row is not None, "outbox.emit() returns an id or raises"
     return EventId(row[0])
+
+
+@overload
+def carry_trace(connection: AsyncConnection[Any]) -> Awaitable[None]: ...
+
+
+@overload
+def carry_trace(connection: Connection[Any]) -> None: ...
+
+
+def carry_trace(connection: AsyncConnection[Any] | Connection[Any]) -> Awaitable[None] | None:
+    """Have the events that triggers emit go on from the current span, until the end of the caller's transaction.
+
+    For variants, which are inserted and not emitted: `emit` does it by itself. Nothing is asked of the database where
+    the process does not use OpenTelemetry, or is in no span. Awaitable on an async connection, immediate on a sync one.
+    """
+    traceparent = current_headers().get("traceparent")
+    if isinstance(connection, AsyncConnection):
+        return _carry(connection, traceparent)
+    if traceparent is not None:
+        connection.execute(CARRY, [traceparent])
+    return None
+
+
+async def _carry(connection: AsyncConnection[Any], traceparent: str | None) -> None:
+    if traceparent is not None:
+        await connection.execute(CARRY, [traceparent])

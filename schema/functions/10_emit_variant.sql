@@ -1,6 +1,7 @@
 -- Emits variant.created when a variant is inserted approved or becomes approved, and when an approved one gets a further
 -- account: one event an account, so that no way of creating a variant (create flow, planner approval, bulk import) can
--- forget one. The event carries the resolved variant_id, and the account_id of a further account.
+-- forget one. The event carries the resolved variant_id, and the account_id of a further account. A trace goes on in it: the
+-- W3C traceparent of the setting outbox.traceparent, else that of the HTTP request that PostgREST serves.
 --
 -- Called by: the triggers on social.content_variants and social.variant_accounts, in the application's transaction.
 -- Locks:     the variant's row for share, where an account is added to it.
@@ -12,6 +13,10 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   is_further boolean := emit_to_account.account_id <> variant.account_id;
+  traceparent text := coalesce(
+    nullif(current_setting('outbox.traceparent', true), ''),
+    substring(current_setting('request.headers', true) from '"traceparent" ?: ?"([0-9a-f-]{55})"')
+  );
 begin
   perform outbox.emit(
     type => 'variant.created',
@@ -21,7 +26,8 @@ begin
     sequence => variant.sequence,
     dedupe_key => variant.placement || ':' || variant.id || case when is_further then ':' || emit_to_account.account_id else '' end,
     publish_at => variant.publish_at,
-    expires_at => variant.expires_at
+    expires_at => variant.expires_at,
+    headers => case when traceparent is null then '{}' else jsonb_build_object('traceparent', traceparent) end
   );
 end
 $$;

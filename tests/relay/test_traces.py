@@ -6,25 +6,41 @@ import http.server
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import AsyncIterator, Iterator
+from functools import partial
+from typing import Any, Final
 
+import aiohttp
+import anyio
 import pytest
 from opentelemetry import baggage, context, trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from psycopg.types.json import Jsonb
+from pydantic import SecretStr
 
+from outbox import database as connections
+from outbox.emit import carry_trace
 from outbox.emit import emit as write
 from outbox.event import Event, EventId
 from outbox.ledger import Ledger
 from outbox.outcome import Outcome, Published
 from outbox.trace import span
+from publisher.accounts import add_account
+from publisher.handler import open_handler
+from publisher.sandbox.server import serve as serve_sandbox
+from publisher.sandbox.settings import SandboxSettings
+from publisher.tokens import KeyRing, generate_key
+from relay.app import serve
 from tests.processes import ROOT
+from tests.publisher.stage import picture, serve_files
 from tests.relay.running import Script, Store, eventually, settings, state_is, value, working
+from tests.sandbox.client import Client
 
 pytestmark = pytest.mark.anyio
+
+TRACEPARENT: Final = f"00-{'ab' * 16}-{'cd' * 8}-01"
 
 
 @pytest.fixture(scope="module")
@@ -95,14 +111,100 @@ async def test_a_trace_goes_on_from_emit_to_settle(
     assert await value(store, "select headers ->> 'by' from outbox.events") == "shop"
 
 
+@pytest.fixture
+async def stage(database: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Client, str, str]]:
+    """A sandbox, an account there, and the address of a picture; the publisher is set to it."""
+    key = generate_key()
+    async with (
+        serve_sandbox(SandboxSettings(port=0, image_seconds=(0, 0))) as sandbox,
+        serve_files({"a.jpg": picture()}) as media,
+        aiohttp.ClientSession() as session,
+        await connections.connect(database, application_name="test") as connection,
+    ):
+        client = Client(sandbox.url, session)
+        owner = await client.owner("instagram")
+        token = SecretStr(owner.token)
+        await add_account(
+            connection, KeyRing(key), platform="instagram", remote_id=owner.id, name="greenhouse", token=token
+        )
+        given = {"GRAPH_URL": sandbox.url, "TOKEN_KEYS": key, "PRIVATE_MEDIA": "true"}
+        for name, text in {**given, "IMAGE_POLL_SECONDS": "[0.02, 0.05]"}.items():
+            monkeypatch.setenv(f"PUBLISHER_{name}", text)
+        yield client, f"instagram:{owner.id}", f"{media}/a.jpg"
+
+
+async def test_a_story_is_one_trace_from_the_application_to_each_call_of_graph(
+    database: str, store: Store, stage: tuple[Client, str, str], spans: InMemorySpanExporter
+) -> None:
+    """The publisher's own calls, through a container that is not ready at once and a lost answer."""
+    client, account, media_url = stage
+    await client.fault("create_container", "error", code=1)
+    await client.fault("publish_container", "apply_then_error", code=2, status=500)
+    stop = anyio.Event()
+    quick = settings(database, lease_seconds=15.0)
+    async with serve(quick, stop, factories={"variant.created": open_handler}):
+        with trace.get_tracer("application").start_as_current_span("checkout") as parent:
+            async with store.transaction():
+                await carry_trace(store)
+                await store.execute("select social.create_variant(%s, %s)", [account, media_url])
+        await eventually(partial(has_ended, store), seconds=60)
+        await eventually(partial(told, spans, "outbox settle", 2))
+        stop.set()
+    finished = [each for each in spans.get_finished_spans() if each.name != "checkout"]
+    assert {each.context.trace_id for each in finished if each.context} == {parent.get_span_context().trace_id}
+    dispatches = {ids(each)[0]: each for each in named(spans, "outbox dispatch")}
+    assert {ids(each)[1] for each in dispatches.values()} == {parent.get_span_context().span_id}
+    assert len(dispatches) >= 2  # the one whose creation failed, and one that went on
+    calls = [each for each in finished if each.name.startswith("graph ")]
+    counts = (await client.control("GET", "counts"))["counts"]
+    assert len(calls) == sum(counts.values())
+    assert {ids(each)[1] for each in calls} <= dispatches.keys()
+    assert {"graph media", "graph media_publish"} <= {each.name for each in calls}
+    settles = named(spans, "outbox settle")
+    assert {ids(each)[1] for each in settles} <= dispatches.keys()  # a short wait stays in memory, and settles nothing
+    assert [(each.attributes or {})["outbox.outcome"] for each in settles] == ["waits", "published"]
+
+
+async def has_ended(store: Store) -> bool:
+    return bool(await value(store, "select count(*) from outbox.receipts where outcome = 'published'"))
+
+
+async def told(spans: InMemorySpanExporter, name: str, count: int) -> bool:
+    return len(named(spans, name)) >= count
+
+
+@pytest.mark.parametrize(
+    ("setting", "text", "found"),
+    [
+        ("outbox.traceparent", TRACEPARENT, TRACEPARENT),
+        ("outbox.traceparent", "", None),
+        ("request.headers", f'{{"host": "h", "traceparent": "{TRACEPARENT}"}}', TRACEPARENT),
+        ("request.headers", f'{{"traceparent":"{TRACEPARENT}"}}', TRACEPARENT),
+        ("request.headers", '{"traceparent": "nonsense"}', None),
+        ("request.headers", "no JSON", None),
+    ],
+)
+async def test_a_variants_event_carries_the_trace_of_its_transaction(
+    store: Store, setting: str, text: str, found: str | None
+) -> None:
+    """From a setting of any client's, and from the request that PostgREST serves."""
+    account = (
+        "insert into social.accounts (platform, remote_id, name, token_ciphertext) values ('instagram', '17', 'n', '')"
+    )
+    await store.execute(account)
+    async with store.transaction():
+        await store.execute("select set_config(%s, %s, true)", [setting, text])
+        await store.execute("select social.create_variant('instagram:17', 'https://cdn.example/a.jpg')")
+    assert await value(store, "select headers ->> 'traceparent' from outbox.events") == found
+
+
 async def test_sql_callers_bring_their_own_context(
     database: str, store: Store, script: Script, spans: InMemorySpanExporter
 ) -> None:
     """In the headers, as W3C writes it; what is none of that begins a trace of its own."""
-    traceparent = f"00-{'ab' * 16}-{'cd' * 8}-01"
     emit = "select outbox.emit('t', '{\"name\": \"a\"}', headers => %s)"
     async with working(settings(database), script):
-        for headers in ({"traceparent": traceparent}, {"traceparent": "nonsense"}, {"traceparent": 7}):
+        for headers in ({"traceparent": TRACEPARENT}, {"traceparent": "nonsense"}, {"traceparent": 7}):
             event_id = EventId(await value(store, emit, [Jsonb(headers)]))
             await state_is(store, event_id, "published")
     traces = [each.context.trace_id for each in named(spans, "outbox dispatch") if each.context is not None]
