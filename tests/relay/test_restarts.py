@@ -15,6 +15,7 @@ import pytest
 from outbox import database as connections
 from outbox.event import LANE_COUNT
 from tests.processes import program, read_line
+from tests.relay.ownership import HISTORY
 from tests.relay.running import Store, all_settled, eventually, rows, value
 
 pytestmark = pytest.mark.anyio
@@ -54,19 +55,6 @@ EMIT: LiteralString = """
 select count(outbox.emit('t', key => 'k' || n %% %(keys)s, sequence => case when n %% 3 > 0 then 's' || n %% 3 end))
 from generate_series(%(first)s::bigint, %(last)s::bigint) as n
 """
-HISTORY: LiteralString = """
-create table public.ownership (at timestamptz not null, lane smallint not null, relay_id bigint);
-grant insert on public.ownership to public;
-create function public.note_owner() returns trigger language plpgsql as $$
-begin
-  insert into public.ownership values (clock_timestamp(), new.lane, new.relay_id);
-  return null;
-end
-$$;
-create trigger note_owner after update on outbox.lanes for each row execute function public.note_owner();
-"""
-"""Who owned which lane and when, noted by the database itself."""
-
 WRITTEN_WITHOUT_OWNING: LiteralString = """
 select count(*)
 from (
