@@ -88,7 +88,14 @@ class Proxy:
             await self._listens.wait()
             with suppress(anyio.ClosedResourceError):
                 while self._listener is not None:
-                    connections.start_soon(self._accept, await self._listener.accept())
+                    client = await self._listener.accept()
+                    self._clients.add(client)
+                    connections.start_soon(self._accept, client)
+
+    async def end(self) -> None:
+        """Close the connections that are left, of tasks that were cancelled before they began."""
+        for client in list(self._clients):
+            await client.aclose()
 
     async def _listen(self) -> None:
         (listener,) = (await anyio.create_tcp_listener(local_host=HOST, local_port=self.port)).listeners
@@ -99,19 +106,19 @@ class Proxy:
 
     async def _accept(self, client: SocketStream) -> None:
         self.accepted_count += 1
-        if self.mode is Mode.RESET:
-            await _reset(client)
-            return
-        self._clients.add(client)
         try:
+            if self.mode is Mode.RESET:
+                await _reset(client)
+                return
             await self._carries.wait()
-            async with client, await self._connect() as server, anyio.create_task_group() as both_ways:
+            async with _closed(await self._connect()) as server, anyio.create_task_group() as both_ways:
                 for source, target in ((client, server), (server, client)):
                     both_ways.start_soon(self._carry, source, target, both_ways.cancel_scope)
         except OSError:
             await _reset(client)  # the server is not there
         finally:
-            self._clients.discard(client)
+            async with _closed(client):
+                self._clients.discard(client)
 
     async def _connect(self) -> ByteStream:
         if isinstance(self.server, str):
@@ -137,14 +144,28 @@ async def open_proxy(dsn: str) -> AsyncIterator[Proxy]:
     host, port = str(given.get("host") or HOST), int(given.get("port") or 5432)
     proxy = Proxy(f"{host}/.s.PGSQL.{port}" if host.startswith("/") else (host, port))
     await proxy.use(Mode.PASS)
-    async with anyio.create_task_group() as group:
-        group.start_soon(proxy.run, group)
-        try:
-            yield proxy
-        finally:
-            # In this order: awaited in a cancelled scope, it would put a cancellation in place of the failure.
-            await proxy.close()
-            group.cancel_scope.cancel()
+    try:
+        async with anyio.create_task_group() as group:
+            group.start_soon(proxy.run, group)
+            try:
+                yield proxy
+            finally:
+                # In this order: awaited in a cancelled scope, it would put a cancellation in place of the failure.
+                await proxy.close()
+                group.cancel_scope.cancel()
+    finally:
+        with anyio.CancelScope(shield=True):
+            await proxy.end()
+
+
+@asynccontextmanager
+async def _closed(stream: ByteStream) -> AsyncIterator[ByteStream]:
+    """Close a stream at the end, also in a cancelled scope, where closing stops half way."""
+    try:
+        yield stream
+    finally:
+        with anyio.CancelScope(shield=True):
+            await stream.aclose()
 
 
 async def _reset(client: SocketStream) -> None:

@@ -85,3 +85,15 @@ async def test_refusing_is_for_new_connections(database: str, proxy: Proxy) -> N
         await proxy.use(Mode.PASS)
         async with await connect(database, proxy) as another:
             await another.execute("select 1")
+
+
+async def test_its_connections_end_with_it(database: str) -> None:
+    """Those that are stuck in a black hole too: a socket that is left open is a warning, and fails whatever is next."""
+    async with open_proxy(database) as proxy:
+        await proxy.use(Mode.BLACK_HOLE)
+        client = await anyio.connect_tcp("127.0.0.1", proxy.port)
+        while not proxy.accepted_count:  # noqa: ASYNC110 (it wakes nobody)
+            await anyio.sleep(0.01)
+    async with client:
+        with anyio.fail_after(10), pytest.raises((anyio.EndOfStream, anyio.BrokenResourceError)):
+            await client.receive()
