@@ -23,6 +23,9 @@ from tests.publisher.kinds import KIND, Kind
 
 WRITER_COUNT = 4
 ACCOUNTS = ("instagram", "instagram", "instagram", "facebook", "facebook", "facebook")
+FAULTS_AN_ACCOUNT = 10
+"""The more faults, the longer variants are created: one account's day (400 containers, 30 reels of a Page) holds those
+of so many faults, and what exceeds it would rightly wait for the next day."""
 
 EMIT_TICK: LiteralString = """
 select outbox.emit(

@@ -18,7 +18,7 @@ import pytest
 from tests.chaos import verdict
 from tests.chaos.faults import FAULTS
 from tests.chaos.ground import Ground, open_ground
-from tests.chaos.load import WRITER_COUNT, create_variants, open_accounts, write_ticks
+from tests.chaos.load import ACCOUNTS, FAULTS_AN_ACCOUNT, WRITER_COUNT, create_variants, open_accounts, write_ticks
 from tests.proxy import Mode
 
 pytestmark = pytest.mark.anyio
@@ -51,7 +51,7 @@ async def fight(ground: Ground, dice: Random) -> Tally[str]:
     """Let faults happen, some at the same time, while events are emitted; return which ones."""
     happened: Tally[str] = Tally()
     stop = anyio.Event()
-    accounts = await open_accounts(ground)
+    accounts = await open_accounts(ground, ACCOUNTS * (1 + FAULT_COUNT // (FAULTS_AN_ACCOUNT * len(ACCOUNTS))))
     async with anyio.create_task_group() as everything:
         everything.start_soon(ground.keep_alive)
         async with anyio.create_task_group() as writers:
