@@ -8,6 +8,7 @@ doorbell -> reader -> scheduler -> workers -> settler
                                   what waits
 
 delivery.py holds.py scheduler.py decide.py backoff.py    values and pure decisions
+pending.py                                                what the settler writes next
 clock.py lease.py                                         the database's time, the lease
 keeper.py drainer.py                                      which lanes are ours: taken, and given up drained
 guard.py                                                  whether this is still the cluster that the log belongs to

@@ -1,8 +1,8 @@
 """The only writer of outcomes: all durable writes of a relay, one statement at a time, grouped.
 
-What becomes ready while a statement is under way goes into the next one: under load a commit carries hundreds of
-receipts, at rest a single one leaves at once. An outcome that can't be written ends this incarnation; the next one
-finds the event where it was.
+What becomes ready while a statement is under way, or within a few milliseconds, goes into the next one: under load a
+commit carries hundreds of receipts, at rest a single one leaves at once. An outcome that can't be written ends this
+incarnation; the next one finds the event where it was.
 """
 
 from __future__ import annotations
@@ -22,79 +22,21 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
 from outbox import trace
-from outbox.batch import Batch, StepRow
+from outbox.batch import StepRow
 from outbox.errors import DeadlinePassed, EventCancelled, EventResolved, LeaseLost, Unwritable, VerifyOnly
 from outbox.event import Event, EventId, Lane, RelayId
 from outbox.ledger import Step
 from outbox.low_water import Cursor
 from outbox.outcome import Cancelled, Outcome, Reason
-from outbox.settle import Verdict, promote, promote_orphans, release, save_cursor, settle
+from outbox.settle import promote, promote_orphans, release, save_cursor, settle
 from relay.decide import Policy, Rows, decide, decide_unwritable
 from relay.delivery import Delivery, Park
 from relay.holds import Holds
 from relay.metrics import RelayMetrics
+from relay.pending import Pending, PendingStep
 from relay.scheduler import Scheduler
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
-
-
-@dataclass(slots=True)
-class _PendingStep:
-    """A step whose handler waits to hear that it is durable."""
-
-    row: StepRow
-    written: anyio.Event = field(default_factory=anyio.Event)
-    verdict: Verdict | None = None
-    created_at: datetime | None = None
-    unwritable: Unwritable | None = None
-
-
-@dataclass(slots=True)
-class _Pending:
-    """What the next statement writes, with whom to tell."""
-
-    batch: Batch = field(default_factory=Batch)
-    settled: list[tuple[Delivery, Rows]] = field(default_factory=list)
-    steps: list[_PendingStep] = field(default_factory=list)
-    recorded: anyio.Event | None = None
-
-    def add(self, delivery: Delivery, rows: Rows) -> None:
-        """Take what became of a delivery."""
-        if rows.receipt is not None:
-            self.batch.receipts.append(rows.receipt)
-        if rows.wait is not None:
-            self.batch.waits.append(rows.wait)
-        if rows.tried is not None:
-            self.batch.tries.append(rows.tried)
-        if rows.hold is not None:
-            self.batch.holds.append(rows.hold)
-        if delivery.suspect:
-            self.batch.acquitted.append(delivery.event.id)
-        self.settled.append((delivery, rows))
-
-    def add_suspect(self, event: Event) -> anyio.Event:
-        """Take an event that is about to be dispatched, and return what is set when that is recorded."""
-        self.batch.suspects.append(event)
-        self.recorded = self.recorded or anyio.Event()
-        return self.recorded
-
-    def add_step(self, step: _PendingStep) -> None:
-        """Take a step."""
-        self.batch.steps.append(step.row)
-        self.steps.append(step)
-
-    def halves(self) -> list[_Pending]:
-        """Return two that together write the same: none where there is only one event's outcome, or one step."""
-        if len(self.settled) + len(self.steps) < 2:
-            return []
-        first, second = _Pending(), _Pending()
-        first.batch.suspects, first.recorded = self.batch.suspects, self.recorded
-        first.batch.acquitted = [*self.batch.acquitted]  # those that are settled come twice
-        for number, settled in enumerate(self.settled):
-            (first if number < len(self.settled) / 2 else second).add(*settled)
-        for number, step in enumerate(self.steps):
-            (second if number < len(self.steps) / 2 else first).add_step(step)
-        return [first, second]
 
 
 @dataclass(slots=True)
@@ -111,6 +53,7 @@ class Settler:
         on_durable: Called with the ids of events that have a receipt or a waiting row now.
         on_waiting: Called with the seconds until a new waiting row is due.
         renew_lease: Renews the lease at once, for a call that it would not outlive.
+        gather_seconds: What comes sooner after the beginning of the last statement goes together with the next one.
         settled_count: How many events it has settled.
         in_doubt_count: How many outcomes are submitted and not known to be durable.
     """
@@ -124,11 +67,13 @@ class Settler:
     on_durable: Callable[[Sequence[EventId]], None]
     on_waiting: Callable[[float], None]
     renew_lease: Callable[[], Awaitable[object]]
+    gather_seconds: float = 0.004
     settled_count: int = 0
     in_doubt_count: int = 0
-    _pending: _Pending = field(default_factory=_Pending)
+    _pending: Pending = field(default_factory=Pending)
     _work: anyio.Event = field(default_factory=anyio.Event)
     _writing: anyio.Lock = field(default_factory=anyio.Lock)
+    _began_at: float = -math.inf
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Write what is submitted, until cancelled.
@@ -140,6 +85,9 @@ class Settler:
         task_status.started()
         while True:
             await self._work.wait()
+            early_seconds = self._began_at + self.gather_seconds - time.monotonic()
+            if early_seconds > 0:
+                await anyio.sleep(early_seconds)
             await self.flush()
 
     def settle(self, delivery: Delivery, outcome: Outcome | Park) -> None:
@@ -157,16 +105,16 @@ class Settler:
     async def write_step(self, event: Event, step: Step, call_seconds: float | None) -> datetime:
         """Make a step durable and return its `created_at`; see `outbox.ledger.WriteStep`."""
         for _ in range(2):
-            pending = _PendingStep(StepRow(event, step, call_seconds))
-            self._pending.add_step(pending)
+            written = PendingStep(StepRow(event, step, call_seconds))
+            self._pending.add_step(written)
             self._work.set()
-            await pending.written.wait()
-            if pending.unwritable is not None:
-                raise pending.unwritable
-            match pending.verdict:
+            await self._pending.wait()
+            if written.unwritable is not None:
+                raise written.unwritable
+            match written.verdict:
                 case "written":
-                    assert pending.created_at is not None
-                    return pending.created_at
+                    assert written.created_at is not None
+                    return written.created_at
                 case "cancelled":
                     raise EventCancelled(f"event {event.id} was cancelled by an operator")
                 case "resolved":
@@ -181,9 +129,9 @@ class Settler:
 
     async def record_dispatch(self, event: Event) -> None:
         """Make durable that a suspect is about to be handled."""
-        recorded = self._pending.add_suspect(event)
+        self._pending.add_suspect(event)
         self._work.set()
-        await recorded.wait()
+        await self._pending.wait()
 
     def acquit(self, delivery: Delivery) -> None:
         """Clear a suspect that came back without an outcome."""
@@ -194,11 +142,16 @@ class Settler:
     async def flush(self) -> None:
         """Write all that was submitted until now. Raises what `run` raises."""
         async with self._writing:
-            pending, self._pending = self._pending, _Pending()
+            pending, self._pending = self._pending, Pending()
             if self._work.is_set():  # else somebody waits for it
                 self._work = anyio.Event()
             if pending.batch:
-                await self._write(pending)
+                self._began_at = time.monotonic()
+                written = await self._write(pending)
+                if pending.written is not None:
+                    pending.written.set()
+                for part in written:
+                    await self._tell(part)
 
     async def save_cursors(self, low_waters: Callable[[], Iterable[tuple[Sequence[Lane], Cursor]]]) -> None:
         """Save low-water marks, as they are when it is their turn: lanes may be released before. Raises as `run`."""
@@ -217,20 +170,22 @@ class Settler:
         async with self._writing:
             await promote_orphans(self.connection, self.relay_id, lanes)
 
-    async def _write(self, pending: _Pending) -> None:
-        """Write it whole, or where PostgreSQL takes a row of it for none, each half: one event suffers."""
+    async def _write(self, pending: Pending) -> list[Pending]:
+        """Write it whole, or where PostgreSQL takes a row of it for none, each half: one event suffers.
+
+        Returns what was written.
+        """
         try:
             verdicts = await settle(self.connection, self.relay_id, pending.batch)
         except Unwritable as unwritable:
-            for half in pending.halves() or [self._without_unwritable(pending, unwritable)]:
-                if half.batch:
-                    await self._write(half)
-            return
-        if pending.recorded is not None:
-            pending.recorded.set()
+            halves = pending.halves() or [self._without_unwritable(pending, unwritable)]
+            return [part for half in halves if half.batch for part in await self._write(half)]
         for step in pending.steps:
             step.verdict, step.created_at = verdicts[step.row.event.id, step.row.step.position]
-            step.written.set()
+        return [pending]
+
+    async def _tell(self, pending: Pending) -> None:
+        """Tell the relay what is durable now."""
         self.holds.written([hold.key or None for hold in pending.batch.holds])
         if pending.settled:
             for delivery, rows in pending.settled:
@@ -239,20 +194,19 @@ class Settler:
             self.in_doubt_count -= len(pending.settled)
             self.on_durable([delivery.event.id for delivery, _ in pending.settled])
             self.settled_count += len(pending.settled)
-            self._tell(pending)
+            self._report(pending)
             await self._move_sequences(pending)
 
-    def _without_unwritable(self, pending: _Pending, unwritable: Unwritable) -> _Pending:
+    def _without_unwritable(self, pending: Pending, unwritable: Unwritable) -> Pending:
         """Return what is written instead of one outcome, or one step, that can't be.
 
         Raises:
             Unwritable: That was such a replacement already.
         """
-        instead = _Pending()
-        instead.batch.suspects, instead.recorded = pending.batch.suspects, pending.recorded
+        instead = Pending()
+        instead.batch.suspects = pending.batch.suspects
         for step in pending.steps:
             step.unwritable = unwritable
-            step.written.set()
         for delivery, rows in pending.settled:
             if rows.replaces_unwritable:
                 raise unwritable
@@ -260,7 +214,7 @@ class Settler:
             instead.add(delivery, decide_unwritable(delivery, rows, str(unwritable)))
         return instead
 
-    async def _move_sequences(self, pending: _Pending) -> None:
+    async def _move_sequences(self, pending: Pending) -> None:
         """Let the next events of the sequences go on of which one ended, or parked behind one that has ended since."""
         moved: set[tuple[str, str]] = set()
         for delivery, rows in pending.settled:
@@ -278,7 +232,7 @@ class Settler:
             self.scheduler.unblock(sequence for sequence in free if sequence not in parking)
             self.on_waiting(0)
 
-    def _tell(self, pending: _Pending) -> None:
+    def _report(self, pending: Pending) -> None:
         """Count and log what is durable now."""
         now = time.monotonic()
         if pending.batch.waits:

@@ -53,6 +53,7 @@ async def run(order: Order) -> None:
     if order.lease_seconds is not None:
         given["lease_seconds"] = order.lease_seconds
     settings = RelaySettings.model_validate(given)
+    app.collect_seldom()
     stop = anyio.Event()
     meter = Meter(order)
     async with app.serve(settings, stop, factories={order.event_type: meter.open}):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from functools import partial
 
 import anyio
@@ -14,6 +15,7 @@ from outbox.errors import DatabaseUnsuitable
 from outbox.event import Event
 from outbox.ledger import Ledger
 from outbox.outcome import Defer, Outcome, Published, Reason, Retry
+from relay import app
 from relay.app import run, serve
 from relay.health import PortTaken
 from schema.errors import SchemaMissing
@@ -309,3 +311,18 @@ async def test_reading_pauses_while_too_much_is_in_hand(database: str, store: St
 async def has_read(url: str, count: int) -> bool:
     """Whether the relay has read so many events of the log."""
     return f'outbox_events_emitted_total{{type="t"}} {count}.0' in (await get(f"{url}/metrics"))[1]
+
+
+def test_what_is_in_hand_is_not_walked_again_and_again_for_garbage() -> None:
+    """Thousands of events come and stay for a moment: a relay looks for cycles seldom."""
+    threshold = gc.get_threshold()
+    gc.collect()
+    try:
+        app.collect_seldom()
+        before = [generation["collections"] for generation in gc.get_stats()]
+        in_hand = [[number] for number in range(10_000)]
+        assert [generation["collections"] for generation in gc.get_stats()] == before
+        assert len(in_hand) == 10_000
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*threshold)

@@ -205,3 +205,23 @@ async def test_a_flush_by_others_does_not_make_the_settler_deaf(store: Store, wr
         with anyio.fail_after(60):
             await written.wait()
         group.cancel_scope.cancel()
+
+
+async def test_what_comes_soon_after_a_statement_goes_together(store: Store, writer: Writer) -> None:
+    """One that comes alone leaves at once; those that follow at its heels wait for one another, but not at shutdown."""
+    writer.settler.gather_seconds = 3600
+    first, second, third = [Delivery(await event(store)) for _ in range(3)]
+    written = anyio.Event()
+    writer.settler.on_durable = lambda _: written.set()
+    async with anyio.create_task_group() as group:
+        await group.start(writer.settler.run)
+        writer.settler.settle(first, Published())
+        with anyio.fail_after(60):
+            await written.wait()
+        for each in (second, third):
+            writer.settler.settle(each, Published())
+            await anyio.wait_all_tasks_blocked()
+        await writer.settler.flush()
+        group.cancel_scope.cancel()
+    assert await value(store, "select count(distinct xmin::text) from outbox.receipts") == 2
+    assert await value(store, "select count(*) from outbox.receipts") == 3
