@@ -7,6 +7,7 @@ import re
 import sys
 import traceback
 from collections.abc import Mapping, MutableMapping
+from functools import lru_cache
 from typing import Any, Literal, TextIO
 
 import orjson
@@ -27,9 +28,14 @@ _SECRETS = re.compile(
 _SECRET_NAMES = re.compile(r"token|secret|password|proof|authorization|caption|media_url|dsn", re.IGNORECASE)
 
 
+_SHORT = 64
+_SHORT_MAX = 4096
+"""Types, outcomes, keys: the same short texts are written again and again."""
+
+
 def redact(text: str) -> str:
     """Strike out what may be a token, a password or a media URL."""
-    return _SECRETS.sub(_strike_out, text)
+    return _redact_short(text) if len(text) <= _SHORT else _SECRETS.sub(_strike_out, text)
 
 
 def configure(
@@ -49,14 +55,14 @@ def configure(
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
             *([] if console else [structlog.processors.format_exc_info]),
             redact_values,
+            structlog.processors.add_log_level,  # no secret is in what is added here
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=True,
     )
 
@@ -72,7 +78,7 @@ def _redacted(name: str, value: Any) -> Any:
     match value:
         case None | bool() | int() | float():
             return value
-        case _ if _SECRET_NAMES.search(name):
+        case _ if _is_secret(name):
             return "[redacted]"
         case str():
             return redact(value)
@@ -82,6 +88,16 @@ def _redacted(name: str, value: Any) -> Any:
             return [_redacted("", item) for item in value]
         case _:
             return redact(str(value))
+
+
+@lru_cache(_SHORT_MAX)
+def _redact_short(text: str) -> str:
+    return _SECRETS.sub(_strike_out, text)
+
+
+@lru_cache(_SHORT_MAX)
+def _is_secret(name: str) -> bool:
+    return _SECRET_NAMES.search(name) is not None
 
 
 def _write_traceback(stream: TextIO, exc_info: structlog.typing.ExcInfo) -> None:
