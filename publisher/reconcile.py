@@ -82,6 +82,7 @@ class Evidence:
         sight: What this look found.
         negative_looks: Looks before this one that found nothing.
         unnamed_elsewhere: Other events of the account that were published around then, and nobody knows as which post.
+        gone_seconds: For how long every look, up to this one, has found the handle gone.
     """
 
     handles: tuple[str, ...]
@@ -95,6 +96,7 @@ class Evidence:
     sight: Sight
     negative_looks: int
     unnamed_elsewhere: int = 0
+    gone_seconds: float = 0.0
 
 
 def decide(evidence: Evidence, reconcile_seconds: float, gone_seconds: float) -> Verdict:
@@ -103,8 +105,8 @@ def decide(evidence: Evidence, reconcile_seconds: float, gone_seconds: float) ->
     Args:
         evidence: What is known.
         reconcile_seconds: A second look that finds nothing counts only so long after the intent.
-        gone_seconds: A handle that can't be read is believed to be gone only so long after it: for weeks in 2026 reads
-            answered 100/33 while publishing worked (postiz-app#1562), and a person can do no more than look again.
+        gone_seconds: A handle is believed to be gone when it was for so long: for weeks in 2026 reads answered 100/33
+            while publishing worked (postiz-app#1562), and a person can do no more than look again.
     """
     state = evidence.sight.status.state
     fitting = candidates(evidence)
@@ -128,7 +130,7 @@ def decide(evidence: Evidence, reconcile_seconds: float, gone_seconds: float) ->
         return Undecided()
     if evidence.sight.is_exact or state is HandleState.READY:
         return Absent()
-    if state is HandleState.GONE and evidence.seconds_after_intent < gone_seconds:
+    if state is HandleState.GONE and evidence.gone_seconds < gone_seconds:
         return Undecided()
     return Person(f"what was published is {state} now and no new post fits: it may be live and removed, or never was")
 

@@ -191,6 +191,7 @@ class Saga:
         handles = intent.detail.get("handles", [intent.detail["handle"]])
         sight = await self.intended.look(handles, intent.created_at)
         known = await self.known_elsewhere([post.id for post in sight.live])
+        gone_since = self.trail.gone_since(intent)
         return Evidence(
             handles=tuple(handles),
             names_its_handle=self.intended.names_its_handle,
@@ -203,6 +204,7 @@ class Saga:
             sight=sight,
             negative_looks=self.trail.negative_looks(intent),
             unnamed_elsewhere=await self.unnamed_elsewhere(intent.created_at),
+            gone_seconds=0.0 if gone_since is None else asked_after - gone_since,
         )
 
     async def _absent(self, intent: Step) -> Outcome | None:

@@ -113,7 +113,7 @@ class PublisherSettings(Settings):
     reconcile_seconds_max: Seconds = Field(default=900, description="The longest wait between looks.")
     gone_seconds: Seconds = Field(
         default=900,
-        description="A handle that can't be read, and no post that fits, are a person's so long after the intent.",
+        description="A handle that could not be read for so long, while no post fits, waits for a person.",
     )
 
     variant_retry_delay_seconds: Seconds = Field(

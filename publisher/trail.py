@@ -23,6 +23,7 @@ from outbox.event import JsonObject
 from outbox.ledger import Ledger, Step, StepState
 from publisher.error_table import Reaction
 from publisher.limits import Failure
+from publisher.placement import HandleState
 from publisher.reactions import row_for
 
 PUBLISH = "publish"
@@ -72,6 +73,15 @@ class Trail:
     def negative_looks(self, intent: Step) -> int:
         """How many looks since an intent found nothing."""
         return sum(1 for step in self._evidence(intent) if step.detail.get("candidates") == [])
+
+    def gone_since(self, intent: Step) -> float | None:
+        """How long after an intent the looks began that have all found the handle gone since; None where none has."""
+        since = None
+        for look in reversed(self._evidence(intent)):
+            if look.detail.get("state") != HandleState.GONE:
+                break
+            since = look.detail["seconds_after_intent"]
+        return since
 
     def answer(self, intent: Step) -> Step | None:
         """Return the unclear answer to the call of an intent, if one came."""

@@ -112,13 +112,14 @@ def test_nothing_is_absent_while_meta_works_on_it() -> None:
 @pytest.mark.parametrize("state", TELLS_LITTLE)
 def test_nothing_found_twice_with_a_container_that_can_not_tell_needs_a_person(state: HandleState) -> None:
     """It may have been published and be gone."""
-    assert isinstance(decide(evidence(state, negative_looks=1, seconds_after_intent=900.0), 60, 900), Person)
+    assert isinstance(decide(evidence(state, gone_seconds=900.0, **AGAIN), 60, 900), Person)
 
 
 @pytest.mark.parametrize("looks", [1, 5])
 def test_a_container_that_can_not_be_read_just_now_asks_nobody(looks: int) -> None:
     """100/33 has been an outage of reads: a quarter of an hour is given to it before a person is woken."""
-    assert decide(evidence(HandleState.GONE, negative_looks=looks, seconds_after_intent=899.0), 60, 900) == Undecided()
+    seen = evidence(HandleState.GONE, negative_looks=looks, seconds_after_intent=9000.0, gone_seconds=899.0)
+    assert decide(seen, 60, 900) == Undecided()
 
 
 @pytest.mark.parametrize("state", ALL)
