@@ -7,15 +7,21 @@ not published says why.
 
 from __future__ import annotations
 
+import time
 from collections import Counter as Tally
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Final, LiteralString
 
+import anyio
+import anyio.to_thread
 import psycopg
+from pydantic import SecretStr
 
 from outbox import database
+from publisher.accounts import add_account
+from publisher.tokens import KeyRing
 from tests.chaos.ground import Ground
 from tests.chaos.load import choose
 from tests.publisher.kinds import name_of
@@ -54,7 +60,7 @@ EXPIRING: Final = 0.05
 KILLED_EVERY: Final = 15
 
 LEFT: LiteralString = """
-select s.id, s.key, s.state, s.reason, s.due_at, s.error
+select s.id, s.key, s.state, s.reason, nullif(s.due_at, 'infinity'), s.error
 from outbox.event_states as s
 where s.state in ('new', 'waiting') and (s.reason = 'unknown' and s.due_at = 'infinity') is not true
 order by s.id
@@ -64,7 +70,24 @@ select e.payload ->> 'variant_id', s.state, s.reason, s.error
 from outbox.events as e join outbox.event_states as s on s.id = e.id
 where e.type = 'variant.created'
 """
+HELD: LiteralString = "select from outbox.holds where scope = 'key' and key = %s and reason = %s"
+RELEASE: LiteralString = "select outbox.release(%s, 'the account is back')"
 COUNTS: LiteralString = "select (select count(*) from outbox.attempts), (select max(id) from outbox.relays)"
+
+
+TROUBLE_SECONDS_MAX = 5.0
+"""An account whose trouble has held nothing by then is out of it: its last event may have been past all calls."""
+# Calls that a restricted account is refused, and in which words.
+RESTRICTED: Final = {
+    "instagram": (("create_container", "publish_container"), {"code": 25, "subcode": 2207050}),
+    "facebook": (
+        (
+            *("upload_photo", "publish_photo_story", "create_post", "start_video_story", "finish_video_story"),
+            *("start_video", "finish_video", "start_reel", "finish_reel"),
+        ),
+        {"code": 368, "subcode": 1404112},
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +117,64 @@ async def kill_a_relay(ground: Ground, dice: Random) -> None:
     place = dice.choice(ground.places)
     ground.kill(place)
     await ground.start(place)
+
+
+async def trouble_accounts(ground: Ground, dice: Random, held: Tally[str], stop: anyio.Event) -> None:
+    """Have one account after another lose its token, or be restricted, until a person mends that; count the holds."""
+    while not stop.is_set():
+        events = await anyio.to_thread.run_sync(left, ground.dsn)
+        if not events:
+            await anyio.sleep(0.5)
+            continue
+        reason, trouble = dice.choice((("token", _lose_token), ("account", _restrict)))
+        held[reason] += await trouble(ground, dice.choice(events)[1], dice)
+
+
+async def _lose_token(ground: Ground, account: str, dice: Random) -> bool:
+    """A new token, and nothing else, lets its events go on."""
+    platform, _, remote_id = account.partition(":")
+    state = dice.choice(("expired", "password_changed"))
+    await ground.graph.control("PATCH", f"accounts/{remote_id}", {"token_state": state})
+    is_held = await _until_held(ground, account, "token")
+    token = f"EAA{dice.randbytes(20).hex()}"
+    await ground.graph.control("PATCH", f"accounts/{remote_id}", {"token": token})
+    async with await database.connect(ground.dsn, application_name="chaos") as connection:
+        await add_account(
+            connection,
+            KeyRing(ground.keys),
+            platform=platform,
+            remote_id=remote_id,
+            name="greenhouse",
+            token=SecretStr(token),
+        )
+    return is_held
+
+
+async def _restrict(ground: Ground, account: str, _dice: Random) -> bool:
+    """A person acts in the app, and releases the account once no call of it is refused any more."""
+    platform, _, remote_id = account.partition(":")
+    endpoints, answer = RESTRICTED[platform]
+    faults = [
+        await ground.graph.fault(endpoint, "error", times=None, account=remote_id, **answer) for endpoint in endpoints
+    ]
+    is_held = await _until_held(ground, account, "account")
+    for fault in faults:
+        await ground.graph.control("DELETE", f"faults/{fault}")
+    # A call that was refused before may hold it once more.
+    await _until_held(ground, account, "account", seconds=0 if is_held else 1)
+    async with await database.connect(ground.dsn, application_name="chaos") as connection:
+        await connection.execute(RELEASE, [account])
+    return is_held
+
+
+async def _until_held(ground: Ground, account: str, reason: str, *, seconds: float = TROUBLE_SECONDS_MAX) -> bool:
+    deadline = time.monotonic() + seconds
+    async with await database.connect(ground.dsn, application_name="chaos") as connection:
+        while not (await (await connection.execute(HELD, [account, reason])).fetchall()):
+            if time.monotonic() >= deadline:
+                return False
+            await anyio.sleep(0.1)
+    return True
 
 
 def left(dsn: str) -> list[Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter as Tally
 from pathlib import Path
 from random import Random
 
@@ -29,11 +30,12 @@ STUCK_SECONDS = 90.0
 
 
 async def test_each_variant_is_live_once_or_says_why_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Two relays that are killed again and again, and a quarter of all calls that fail in some way."""
+    """Two relays that are killed again and again, a quarter of all calls that fail, accounts that need a person."""
     dice = Random(SEED)
     killed_count = 0
     sown: dict[str, soak.Sown] = {}
     counts: dict[str, int] = {}
+    held: Tally[str] = Tally()
     with capsys.disabled():
         print(f"\nsoak: seed {SEED}, {VARIANT_COUNT} variants under each of {', '.join(REPUBLISH)}", flush=True)
     async with open_ground(tmp_path, dice, relay_count=RELAY_COUNT, environment=soak.RELAYS) as ground:
@@ -45,24 +47,29 @@ async def test_each_variant_is_live_once_or_says_why_not(tmp_path: Path, capsys:
         )
         async with anyio.create_task_group() as group:
             group.start_soon(ground.keep_alive)
-            for republish in REPUBLISH:
-                began_at = time.monotonic()
-                await ground.graph.use(republish=republish)
-                numbers = range(len(sown), len(sown) + VARIANT_COUNT)
-                sown |= await soak.sow(ground, accounts, dice, numbers)
-                killed_count += await settle(ground, dice)
-                counts, whys = await soak.judge(ground, sown)
-                with capsys.disabled():
-                    print(
-                        f"soak: {republish}, {time.monotonic() - began_at:.0f} s; so far {counts}; {dict(whys)}",
-                        flush=True,
-                    )
+            stop = anyio.Event()
+            async with anyio.create_task_group() as troubles:
+                troubles.start_soon(soak.trouble_accounts, ground, Random(SEED), held, stop)
+                for republish in REPUBLISH:
+                    began_at = time.monotonic()
+                    await ground.graph.use(republish=republish)
+                    numbers = range(len(sown), len(sown) + VARIANT_COUNT)
+                    sown |= await soak.sow(ground, accounts, dice, numbers)
+                    killed_count += await settle(ground, dice)
+                    counts, whys = await soak.judge(ground, sown)
+                    with capsys.disabled():
+                        print(
+                            f"soak: {republish}, {time.monotonic() - began_at:.0f} s; so far {counts}; {dict(whys)}",
+                            flush=True,
+                        )
+                stop.set()
             group.cancel_scope.cancel()
         faults = (await ground.graph.control("GET", "faults"))["random"]
     with capsys.disabled():
-        print(f"soak: {killed_count} relays killed; {faults}", flush=True)
+        print(f"soak: {killed_count} relays killed; holds: {dict(held)}; {faults}", flush=True)
     assert counts["published"] > 0
     assert sum(faults.values()) > 0
+    assert held.total() > 0
     assert killed_count > 0
 
 
