@@ -55,6 +55,7 @@ from publisher.verify import Candidate, Continues, Surroundings, Unreadable, Ver
 
 # A wrong key ring is mended by a new setting, without a word to each account: short enough to notice.
 KEYS_HOLD_SECONDS = 600.0
+NEW_TOKEN_SECONDS = 0.5
 JITTER = 0.25
 
 log = structlog.get_logger()
@@ -231,7 +232,16 @@ class VariantHandler:
         intended = _intended(ledger, variant)
         looked_for = placement if intended is variant else place(intended, account, graph, token)
         allowance = Allowance(self.allowances, account, event.id, graph, token)
-        return await self._saga(event, ledger, lookup, placement, looked_for, allowance=allowance).run()
+        outcome = await self._saga(event, ledger, lookup, placement, looked_for, allowance=allowance).run()
+        if isinstance(outcome, Hold) and outcome.reason == "token" and await self._has_new_token(created, account):
+            # Meta refused the old one after a person had set it: this hold would wait for another new one for ever.
+            return Defer(NEW_TOKEN_SECONDS, Reason.PROCESSING)
+        return outcome
+
+    async def _has_new_token(self, created: VariantCreated, used: Account) -> bool:
+        """Tell whether the account has another token than the one that was used."""
+        now = (await self.variants.look_up(created)).account
+        return now is not None and now.key == used.key and now.token_ciphertext != used.token_ciphertext
 
     def _saga(
         self,

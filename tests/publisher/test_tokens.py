@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from psycopg import AsyncConnection
 from pydantic import SecretStr
 
-from outbox.outcome import Hold, Published
+from outbox.outcome import Defer, Hold, Outcome, Published
 from publisher.accounts import add_account, rotate_keys, show_account
 from publisher.errors import AccountInvalid
 from publisher.gauges import Gauges
@@ -214,6 +214,27 @@ async def test_a_token_that_a_person_sets_meanwhile_stays(stage: Stage) -> None:
         await stage.graph.control("POST", f"faults/{fault}/resume", {})
     [(ciphertext,)] = await stage.rows(CIPHERTEXT)
     assert stage.keys.decrypt(bytes(ciphertext)).get_secret_value() == "IGAAfrom-a-person"
+
+
+async def test_a_refusal_of_the_old_token_does_not_hold_the_account_for_the_new_one(stage: Stage) -> None:
+    """The old one was refused after a person had set it: nobody would set a third."""
+    event, owner = await stage.approve("instagram image"), await stage.owner("instagram")
+    fault = await stage.graph.fault("create_container", "pause_before")
+    outcomes: list[Outcome] = []
+
+    async def dispatch() -> None:
+        outcomes.append(await stage.dispatch(event))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(dispatch)
+        assert (await stage.graph.control("GET", f"faults/{fault}/hit?timeout=30"))["hit"] is True
+        await stage.graph.control("PATCH", f"accounts/{owner.id}", {"token": "EAAfromAPerson"})
+        await add(stage, Owner(owner.id, "EAAfromAPerson"))
+        await stage.graph.control("POST", f"faults/{fault}/resume", {})
+    assert isinstance(outcomes[0], Defer)
+    assert isinstance((await stage.play(event)).end, Published)
+    await stage.graph.control("PATCH", f"accounts/{owner.id}", {"token_state": "expired"})
+    assert isinstance(await stage.dispatch(await stage.approve("instagram image")), Hold)
 
 
 async def test_one_relay_refreshes_a_token(stage: Stage) -> None:
