@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
+import anyio
 import pytest
+from psycopg import AsyncConnection
+from psycopg.rows import class_row
 
 from outbox.doctor.finding import Level
+from outbox.doctor.work import DELAYS, Delays, judge_delays
+from publisher.handler import open_handler
+from relay.app import serve
 from tests.doctor.examining import STRICT, found
 from tests.operations.histories import Histories
+from tests.relay.publishing import open_instagram
+from tests.relay.running import eventually, settings, value
 
 pytestmark = pytest.mark.anyio
 
@@ -150,3 +161,41 @@ async def test_what_another_relay_began_counts_from_there(database: str, histori
         histories.connection.execute(query.encode())
     finding = await found(database, "delays")
     assert "event to handler 60.0 s and 60.0 s; handler to receipt 59 min and 59 min" in finding.found
+
+
+@pytest.mark.parametrize("short_deferral_seconds", [30.0, 0.01], ids=["in memory", "in a row"])
+async def test_a_relay_that_waits_for_meta_is_told_from_its_first_look(
+    database: str, monkeypatch: pytest.MonkeyPatch, short_deferral_seconds: float
+) -> None:
+    """Of real stories: the second that their containers take lies between handler and receipt, wherever they wait."""
+    async with open_instagram(database, image_seconds=1) as instagram:
+        for name, text in instagram.variables.items():
+            monkeypatch.setenv(name, text)
+        stop = anyio.Event()
+        relay = settings(database, lease_seconds=15.0, short_deferral_seconds=short_deferral_seconds)
+        async with (
+            serve(relay, stop, factories={"variant.created": open_handler}),
+            await AsyncConnection.connect(database, autocommit=True) as store,
+        ):
+            create = "select social.create_variant(%s, %s, publish_at => clock_timestamp() + %s * interval '1 second')"
+            for seconds in (None, 2):
+                await store.execute(create, [instagram.account, instagram.media_url, seconds])
+            await eventually(partial(_all_published, store), seconds=60)
+            async with store.cursor(row_factory=class_row(Delays)) as cursor:
+                delays = await (await cursor.execute(DELAYS)).fetchone()
+            stop.set()
+    assert delays is not None
+    assert delays.event_count == 2
+    assert delays.publish_p50 is not None
+    assert delays.publish_p50 >= 1
+    assert delays.read_p50 is not None
+    assert delays.read_p50 >= 0  # of the second one from when it was due
+    assert delays.insert_p99 is not None
+    assert delays.insert_p99 >= 0
+    [finding] = judge_delays(delays, (30, 300))
+    assert all(part in finding.found for part in ("variant to event", "event to handler", "handler to receipt"))
+
+
+async def _all_published(store: AsyncConnection[Any]) -> bool:
+    query = "select count(*) = 2 from outbox.receipts where outcome = 'published'"
+    return bool(await value(store, query))

@@ -6,11 +6,10 @@ import http.server
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import Any, Final
 
-import aiohttp
 import anyio
 import pytest
 from opentelemetry import baggage, context, trace
@@ -18,25 +17,18 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from psycopg.types.json import Jsonb
-from pydantic import SecretStr
 
-from outbox import database as connections
 from outbox.emit import carry_trace
 from outbox.emit import emit as write
 from outbox.event import Event, EventId
 from outbox.ledger import Ledger
 from outbox.outcome import Outcome, Published
 from outbox.trace import span
-from publisher.accounts import add_account
 from publisher.handler import open_handler
-from publisher.sandbox.server import serve as serve_sandbox
-from publisher.sandbox.settings import SandboxSettings
-from publisher.tokens import KeyRing, generate_key
 from relay.app import serve
 from tests.processes import ROOT
-from tests.publisher.stage import picture, serve_files
+from tests.relay.publishing import open_instagram
 from tests.relay.running import Script, Store, eventually, settings, state_is, value, working
-from tests.sandbox.client import Client
 
 pytestmark = pytest.mark.anyio
 
@@ -111,52 +103,33 @@ async def test_a_trace_goes_on_from_emit_to_settle(
     assert await value(store, "select headers ->> 'by' from outbox.events") == "shop"
 
 
-@pytest.fixture
-async def stage(database: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Client, str, str]]:
-    """A sandbox, an account there, and the address of a picture; the publisher is set to it."""
-    key = generate_key()
-    async with (
-        serve_sandbox(SandboxSettings(port=0, image_seconds=(0, 0))) as sandbox,
-        serve_files({"a.jpg": picture()}) as media,
-        aiohttp.ClientSession() as session,
-        await connections.connect(database, application_name="test") as connection,
-    ):
-        client = Client(sandbox.url, session)
-        owner = await client.owner("instagram")
-        token = SecretStr(owner.token)
-        await add_account(
-            connection, KeyRing(key), platform="instagram", remote_id=owner.id, name="greenhouse", token=token
-        )
-        given = {"GRAPH_URL": sandbox.url, "TOKEN_KEYS": key, "PRIVATE_MEDIA": "true"}
-        for name, text in {**given, "IMAGE_POLL_SECONDS": "[0.02, 0.05]"}.items():
-            monkeypatch.setenv(f"PUBLISHER_{name}", text)
-        yield client, f"instagram:{owner.id}", f"{media}/a.jpg"
-
-
 async def test_a_story_is_one_trace_from_the_application_to_each_call_of_graph(
-    database: str, store: Store, stage: tuple[Client, str, str], spans: InMemorySpanExporter
+    database: str, store: Store, spans: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The publisher's own calls, through a container that is not ready at once and a lost answer."""
-    client, account, media_url = stage
-    await client.fault("create_container", "error", code=1)
-    await client.fault("publish_container", "apply_then_error", code=2, status=500)
-    stop = anyio.Event()
-    quick = settings(database, lease_seconds=15.0)
-    async with serve(quick, stop, factories={"variant.created": open_handler}):
-        with trace.get_tracer("application").start_as_current_span("checkout") as parent:
-            async with store.transaction():
-                await carry_trace(store)
-                await store.execute("select social.create_variant(%s, %s)", [account, media_url])
-        await eventually(partial(has_ended, store), seconds=60)
-        await eventually(partial(told, spans, "outbox settle", 2))
-        stop.set()
+    """The publisher's own calls, through a creation that fails and an answer that is lost."""
+    async with open_instagram(database) as instagram:
+        for name, text in instagram.variables.items():
+            monkeypatch.setenv(name, text)
+        client = instagram.client
+        await client.fault("create_container", "error", code=1)
+        await client.fault("publish_container", "apply_then_error", code=2, status=500)
+        stop = anyio.Event()
+        async with serve(settings(database, lease_seconds=15.0), stop, factories={"variant.created": open_handler}):
+            with trace.get_tracer("application").start_as_current_span("checkout") as parent:
+                async with store.transaction():
+                    await carry_trace(store)
+                    create = "select social.create_variant(%s, %s)"
+                    await store.execute(create, [instagram.account, instagram.media_url])
+            await eventually(partial(has_ended, store), seconds=60)
+            await eventually(partial(told, spans, "outbox settle", 2))
+            stop.set()
+        counts = (await client.control("GET", "counts"))["counts"]
     finished = [each for each in spans.get_finished_spans() if each.name != "checkout"]
     assert {each.context.trace_id for each in finished if each.context} == {parent.get_span_context().trace_id}
     dispatches = {ids(each)[0]: each for each in named(spans, "outbox dispatch")}
     assert {ids(each)[1] for each in dispatches.values()} == {parent.get_span_context().span_id}
     assert len(dispatches) >= 2  # the one whose creation failed, and one that went on
     calls = [each for each in finished if each.name.startswith("graph ")]
-    counts = (await client.control("GET", "counts"))["counts"]
     assert len(calls) == sum(counts.values())
     assert {ids(each)[1] for each in calls} <= dispatches.keys()
     assert {"graph media", "graph media_publish"} <= {each.name for each in calls}
