@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Final, Literal
 
 from outbox.errors import OutboxError
+
+FLUSH_SECONDS: Final = 600
 
 
 @contextmanager
@@ -36,3 +38,13 @@ def open_traces(traces: Literal["off", "otlp"]) -> Iterator[None]:
         yield
     finally:
         provider.shutdown()
+
+
+def flush() -> None:
+    """Export what was not yet, in a process that has opened traces."""
+    from opentelemetry import trace  # noqa: PLC0415 (an optional extra, and slow)
+    from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
+
+    provider = trace.get_tracer_provider()
+    assert isinstance(provider, TracerProvider)
+    provider.force_flush(FLUSH_SECONDS * 1000)

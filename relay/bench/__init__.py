@@ -6,6 +6,7 @@ emit.py              what emitting costs the writers, with the doorbell and with
 horizon.py           a drain while a transaction that was forgotten holds the horizon
 idle.py              what a relay costs that has nothing to do
 recovery.py          a drain with deaths: of its relays, of its server
+traces.py            a drain with OpenTelemetry's traces, beside one without
 pipeline.py          image stories to the sandbox, beside a bare script that makes the same calls
 
 relay_process.py     starts a relay in a process of its own, so that its CPU is its own

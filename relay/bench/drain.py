@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, LiteralString
 
@@ -40,7 +41,15 @@ class Drained:
     memory_bytes: int
 
 
-def drain(dsn: str, count: int, tell: Tell, *, is_analyzed: bool = False, in_bulk: bool = False) -> Drained:
+def drain(
+    dsn: str,
+    count: int,
+    tell: Tell,
+    *,
+    is_analyzed: bool = False,
+    in_bulk: bool = False,
+    traces: Mapping[str, str] | None = None,
+) -> Drained:
     """Emit a backlog, start a relay, and measure until the last event has a receipt.
 
     The handler does nothing and 200 of it run at once: this is the ceiling of the relay itself, of one process on one
@@ -52,7 +61,7 @@ def drain(dsn: str, count: int, tell: Tell, *, is_analyzed: bool = False, in_bul
         with connect(dsn) as connection:
             connection.execute(ANALYZE)
     before = read(dsn)
-    work = work_off(dsn, count, tell)
+    work = work_off(dsn, count, tell, traces)
     after = read(dsn)
     statements = (after.statements - before.statements) / count
     cost = Cost(count, work.seconds, work.cpu_microseconds, work.wal_bytes, statements, changes(before, after))
@@ -71,9 +80,9 @@ def fill(dsn: str, count: int, tell: Tell, *, in_bulk: bool = False) -> None:
             tell("emitted", last, count)
 
 
-def work_off(dsn: str, count: int, tell: Tell) -> Work:
+def work_off(dsn: str, count: int, tell: Tell, traces: Mapping[str, str] | None = None) -> Work:
     """Run a relay until so many events have a receipt."""
-    with running(Order(dsn, count)) as relay:
+    with running(Order(dsn, count, is_traced=traces is not None), traces) as relay:
         work = relay.await_work(tell)
         relay.stop()
     return work

@@ -47,6 +47,7 @@ class Order:
         lease_seconds: Its lease; None is the default.
         calls: A file to which each call of the handler is appended as it begins: what a killed relay did is there too.
         event_type: Whose handler runs: `bench` does nothing, any other is found among those that are installed.
+        is_traced: Whether it sends spans where the OTEL_* variables say; it tells what it cost when all are sent.
     """
 
     dsn: str = field(repr=False)
@@ -56,6 +57,7 @@ class Order:
     event_type: str = EVENT_TYPE
     lease_seconds: float | None = None
     calls: str | None = None
+    is_traced: bool = False
 
 
 @dataclass(frozen=True, slots=True)

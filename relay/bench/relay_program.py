@@ -29,6 +29,7 @@ from relay import app, logs
 from relay.bench.readings import READ_WAL
 from relay.bench.relay_process import CALL, EVENT_TYPE, Mark, Order
 from relay.settings import RelaySettings
+from relay.tracing import flush, open_traces
 
 TELL_SECONDS: Final = 0.1
 TELL_AT_REST_SECONDS: Final = 5.0
@@ -43,7 +44,8 @@ def main() -> None:
     order = Order(**orjson.loads(_read_line()))
     # A handler that does nothing shows the relay's own ceiling; an installed one, a relay as people run it.
     logs.configure("json", "warning" if order.event_type == EVENT_TYPE else "info")
-    anyio.run(run, order, backend_options={"use_uvloop": find_spec("uvloop") is not None})
+    with open_traces("otlp" if order.is_traced else "off"):
+        anyio.run(run, order, backend_options={"use_uvloop": find_spec("uvloop") is not None})
 
 
 async def run(order: Order) -> None:
@@ -134,6 +136,8 @@ class Meter:
             tell(what="progress", count=told)
         while self._settled_count() < self.handled_count:  # noqa: ASYNC110 (metrics wake nobody)
             await anyio.sleep(POLL_SECONDS)
+        if self.order.is_traced:
+            await anyio.to_thread.run_sync(flush)
         await self.end()
 
     async def end(self) -> None:

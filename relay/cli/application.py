@@ -93,6 +93,7 @@ def build() -> Any:
     group.command("horizon")(benchmarks.horizon)
     group.command("pipeline")(benchmarks.pipeline)
     group.command("recovery")(benchmarks.recovery)
+    group.command("traces")(benchmarks.traces)
     app.add_typer(group)
     completion_init()
     return typer.main.get_command(app)

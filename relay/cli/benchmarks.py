@@ -233,6 +233,31 @@ def recovery(
     print_table([column.replace("_", " ") for column in columns], rows)
 
 
+def traces(
+    events: Annotated[
+        int, typer.Argument(min=EVENTS_MIN, max=1_000_000, help="How many events, on each side of each round.")
+    ] = 20_000,
+    rounds: Annotated[int, typer.Option(min=1, max=100, help="How often each side runs, in turns.")] = 3,
+    as_json: JsonFlag = False,
+) -> None:
+    """Drain with OpenTelemetry's traces and without, in turns: what spans cost a relay.
+
+    Each event has two spans, and a call of Graph one more. All are exported, to
+    a collector in this process; the figures are of the round with the least CPU.
+    """
+    from relay.bench.traces import traces as bench  # noqa: PLC0415 (help needs none of it)
+
+    with _measuring() as (server, dsn, tell):
+        found = bench(dsn, events, rounds, tell)
+    if as_json:
+        for name, side in found.items():
+            _print("traces", server, side.cost, {"traces": name, "spans_per_event": side.spans}, as_json=True)
+        return
+    columns = ("traces", "spans per event", *(each.replace("_", " ") for each in _cost_figures(found["on"].cost)))
+    rows = [[name, _short(side.spans), *map(_short, _cost_figures(side.cost).values())] for name, side in found.items()]
+    print_table(columns, rows)
+
+
 @contextmanager
 def _measuring() -> Iterator[tuple[Server, str, Tell]]:
     """Make a scratch database for the block, and say where."""

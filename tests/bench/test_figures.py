@@ -161,3 +161,10 @@ def test_nothing_is_left_and_nothing_of_the_users_is_touched(
     assert scratches() == []
     with psycopg.connect(empty_database) as connection:
         assert connection.execute("select to_regnamespace('outbox')").fetchone() == (None,)
+
+
+def test_traces_are_two_spans_an_event_and_none_where_nobody_asks(outbox: Outbox) -> None:
+    """All of them reach the collector, the last ones too."""
+    off, on = measure(outbox, "traces", 300, "--rounds", 1)
+    assert (off["traces"], off["spans_per_event"]) == ("off", 0)
+    assert (on["traces"], on["spans_per_event"]) == ("on", 2)

@@ -125,7 +125,7 @@ ELSEWHERE: Final = {
     "demo": "takes no address and no token; everything it shows is of its own making",
     **{
         f"bench {name}": "its events are of its own making; tests/bench looks for the password of its address"
-        for name in ("drain", "latency", "emit", "idle", "horizon", "pipeline", "recovery")
+        for name in ("drain", "latency", "emit", "idle", "horizon", "pipeline", "recovery", "traces")
     },
 }
 

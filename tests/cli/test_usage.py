@@ -52,7 +52,7 @@ READING = [
     *("relay", "sandbox", "demo", "settings", "events", "show", "stats", "top", "replays", "holds", "relays", "lanes"),
     *("doctor", "check-media", "operations", "completion"),
     *("unknown list", "accounts list", "accounts show", "accounts generate-key"),
-    *(f"bench {name}" for name in ("drain", "latency", "emit", "idle", "horizon", "pipeline", "recovery")),
+    *(f"bench {name}" for name in ("drain", "latency", "emit", "idle", "horizon", "pipeline", "recovery", "traces")),
 ]
 UNAUDITED = ["emit", "migrate"]
 """An event and a migration are rows of their own that tell of it."""
