@@ -27,7 +27,7 @@ from tests.publisher.stage import VIDEO, picture, serve_files
 from tests.sandbox.client import Client
 
 LEASE_SECONDS = 3.0
-FILE_COUNT = 5000
+FILE_COUNT = 10_000
 
 WITNESSES = """
 create table public.handled (event_id bigint, process bigint, at timestamptz default clock_timestamp());

@@ -22,7 +22,7 @@ from pydantic import SecretStr
 from outbox import database
 from publisher.accounts import add_account
 from publisher.tokens import KeyRing
-from tests.chaos.ground import Ground
+from tests.chaos.ground import FILE_COUNT, Ground
 from tests.chaos.load import choose
 from tests.publisher.kinds import name_of
 
@@ -102,6 +102,7 @@ async def sow(ground: Ground, accounts: Sequence[str], dice: Random, numbers: ra
     """Create a variant for each number, of any placement; a few expire soon. Return them by id."""
     sown: dict[str, Sown] = {}
     async with await database.connect(ground.dsn, application_name="chaos") as connection:
+        assert numbers.stop <= FILE_COUNT
         for number in numbers:
             kind, account = choose(accounts, dice)
             expires_seconds = dice.uniform(0.5, 20) if dice.random() < EXPIRING else None

@@ -67,7 +67,7 @@ async def test_each_variant_is_live_once_or_says_why_not(tmp_path: Path, capsys:
         faults = (await ground.graph.control("GET", "faults"))["random"]
     with capsys.disabled():
         print(f"soak: {killed_count} relays killed; holds: {dict(held)}; {faults}", flush=True)
-    assert counts["published"] > 0
+    assert counts["published"] > len(sown) / 2
     assert sum(faults.values()) > 0
     assert held.total() > 0
     assert killed_count > 0
