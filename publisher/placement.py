@@ -236,6 +236,10 @@ class Placement(Protocol):
         """All that it shows."""
 
     @property
+    def cover(self) -> Medium | None:
+        """The picture that stands for its video, where it has one of its own; Meta fetches it."""
+
+    @property
     def parts(self) -> Sequence[Part]:
         """What is made first, in order."""
 

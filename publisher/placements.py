@@ -85,7 +85,8 @@ def instagram_post(variant: Variant, account: InstagramAccount) -> InstagramPost
     parameters = {"story": _story, "feed": _post, "reel": _reel}[variant.placement](variant)
     part = Container(account, "container", parameters, medium)
     post_type = PostType.VIDEO if medium.media_type is MediaType.VIDEO else PostType.IMAGE
-    return InstagramPost(account, variant.placement, variant.media, (part,), post_type, variant.caption or "")
+    cover = Medium(MediaType.IMAGE, variant.cover_url) if variant.cover_url else None
+    return InstagramPost(account, variant.placement, variant.media, (part,), post_type, variant.caption or "", cover)
 
 
 def _story(variant: Variant) -> Parameters:

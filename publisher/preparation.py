@@ -265,8 +265,9 @@ class Preparation:
         return self.trail.media_facts(self._media_digest())
 
     def _media_digest(self) -> str:
-        media = self.placement.media
-        return digest(self.placement.name, [(medium.media_type.value, medium.url) for medium in media])
+        media, cover = self.placement.media, self.placement.cover
+        covers = [] if cover is None else [cover.url]
+        return digest(self.placement.name, [(medium.media_type.value, medium.url) for medium in media], *covers)
 
     def _age(self, step: Step) -> float:
         assert step.created_at is not None

@@ -32,6 +32,7 @@ class InstagramPost:
         parts: Its containers; the last one is published.
         post_type: What the post shows in the account's list.
         text: The caption.
+        cover: A reel's.
     """
 
     account: InstagramAccount
@@ -40,6 +41,7 @@ class InstagramPost:
     parts: tuple[Container, ...]
     post_type: PostType
     text: str = ""
+    cover: Medium | None = None
 
     @property
     def platform(self) -> str:

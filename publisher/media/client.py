@@ -26,7 +26,7 @@ from aiohttp.resolver import DefaultResolver
 from outbox.event import JsonObject
 from publisher.errors import MediaUnreachable, MediaUnsuitable
 from publisher.media.facts import IMAGE_HEAD_BYTES, VIDEO_HEAD_BYTES, image_facts, video_facts
-from publisher.media.rules import violations
+from publisher.media.rules import COVER, violations
 from publisher.placement import MediaType, Medium, Placement
 from publisher.settings import PublisherSettings
 
@@ -78,24 +78,27 @@ class MediaClient:
     parsing: anyio.CapacityLimiter
 
     async def inspect(self, placement: Placement) -> list[JsonObject]:
-        """Return the facts of each medium. Raises MediaUnsuitable for the first one that breaks a rule."""
+        """Return the facts of each medium. Raises MediaUnsuitable for the first one, or a cover, that breaks a rule."""
         found: list[JsonObject] = []
-        for medium in placement.media:
-            facts = await self.measure(medium)
-            broken = violations(
-                facts, platform=placement.platform, placement=placement.name, media_type=medium.media_type
-            )
-            if broken:
-                rule = broken[0].rule
-                context = {"rule": f"{rule.fact} {rule.expected}", "found": broken[0].found, "source": rule.source}
-                number = f" {len(found) + 1}" if len(placement.media) > 1 else ""
-                raise MediaUnsuitable(
-                    f"the {medium.media_type}{number} does not suit a {placement.name} of {placement.platform}: "
-                    + "; ".join(map(str, broken)),
-                    context | {"facts": facts},
-                )
-            found.append(facts)
+        for number, medium in enumerate(placement.media, start=1):
+            called = f"{medium.media_type} {number}" if len(placement.media) > 1 else str(medium.media_type)
+            found.append(await self._inspect(medium, placement, called, placement.name))
+        if placement.cover is not None:
+            await self._inspect(placement.cover, placement, COVER, COVER)
         return found
+
+    async def _inspect(self, medium: Medium, placement: Placement, called: str, ruled_as: str) -> JsonObject:
+        facts = await self.measure(medium)
+        broken = violations(facts, platform=placement.platform, placement=ruled_as, media_type=medium.media_type)
+        if broken:
+            rule = broken[0].rule
+            context = {"rule": f"{rule.fact} {rule.expected}", "found": broken[0].found, "source": rule.source}
+            raise MediaUnsuitable(
+                f"the {called} does not suit a {placement.name} of {placement.platform}: "
+                + "; ".join(map(str, broken)),
+                context | {"facts": facts},
+            )
+        return facts
 
     async def measure(self, medium: Medium) -> JsonObject:
         """Fetch the beginning of a medium and return what it says of itself."""

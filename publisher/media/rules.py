@@ -60,8 +60,8 @@ class Rule:
         if self.one_of:
             return " or ".join(str(value).lower() if isinstance(value, bool) else value for value in self.one_of)
         if self.least is not None and self.most is not None:
-            return f"{self.least:g} to {self.most:g}"
-        return f"at least {self.least:g}" if self.least is not None else f"at most {self.most:g}"
+            return f"{self.least:.15g} to {self.most:.15g}"
+        return f"at least {self.least:.15g}" if self.least is not None else f"at most {self.most:.15g}"
 
     def allows(self, value: float | str | bool) -> bool:
         """Tell whether a value keeps the rule."""
@@ -93,6 +93,9 @@ _IMAGE, _VIDEO = MediaType.IMAGE, MediaType.VIDEO
 _IG_IMAGES = frozenset({"story", "feed", "carousel"})
 _IG_VIDEOS = frozenset({"story", "reel", "carousel"})
 _STORY, _FEED, _REEL = frozenset({"story"}), frozenset({"feed"}), frozenset({"reel"})
+COVER = "cover"
+"""No placement, but held to rules as one: the picture that stands for a reel."""
+_COVER = frozenset({COVER})
 _PHOTOS = frozenset({"story", "photo", "photos"})
 _PAGE_UPLOADS = frozenset({"story", "reel"})
 _PAGE_VIDEO = frozenset({"video"})
@@ -102,6 +105,8 @@ RULES = (
     Rule("instagram", _IG_IMAGES, _IMAGE, "format", "IG media", one_of=("JPEG",)),
     Rule("instagram", _IG_IMAGES, _IMAGE, "size_bytes", "IG media; IG codes 2207004", most=8 * MEBIBYTE),
     Rule("instagram", _FEED, _IMAGE, "aspect_ratio", "IG media; IG codes 2207009", least=0.8, most=1.91),
+    Rule("instagram", _COVER, _IMAGE, "format", "IG media (cover_url)", one_of=("JPEG",)),
+    Rule("instagram", _COVER, _IMAGE, "size_bytes", "IG media (cover_url)", most=8 * MEBIBYTE),
     Rule("instagram", _IG_VIDEOS, _VIDEO, "format", "IG media", one_of=("MPEG-4", "QuickTime")),
     Rule("instagram", _IG_VIDEOS, _VIDEO, "codec", "IG media", one_of=("AVC", "HEVC")),
     Rule("instagram", _IG_VIDEOS, _VIDEO, "width", "IG media", most=1920),

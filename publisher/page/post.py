@@ -103,6 +103,11 @@ class PagePost(ABC):
         return tuple(part.medium for part in self.parts)
 
     @property
+    def cover(self) -> Medium | None:
+        """Pages take none."""
+        return None
+
+    @property
     def published_parts(self) -> Sequence[PagePart]:
         """All parts."""
         return self.parts

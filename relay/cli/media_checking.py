@@ -27,7 +27,7 @@ class KindOption(StrEnum):
 
 def check_media(
     url: Annotated[str, typer.Argument(metavar="URL", help="Where the file is, as it would be posted.")],
-    placement: Annotated[str, typer.Option(help="Where it is to appear: story, feed, carousel, reel, photo, ...")],
+    placement: Annotated[str, typer.Option(help="Where it is to appear: story, feed, reel, cover, photo, ...")],
     platform: Annotated[PlatformOption, typer.Option(help="Whose rules.")] = PlatformOption.INSTAGRAM,
     kind: Annotated[
         KindOption | None, typer.Option(help="What it is, where neither the placement nor the URL's ending says so.")

@@ -283,6 +283,13 @@ def test_each_rule_refuses_what_it_is_there_for(rule: Rule) -> None:
             assert rule.source in str(broken[0])
 
 
+def test_bounds_are_written_out() -> None:
+    """8 MiB is no 8.38861e+06."""
+    [size] = [rule for rule in RULES if "2207004" in rule.source]
+    [ratio] = [rule for rule in RULES if "2207009" in rule.source]
+    assert (size.expected, ratio.expected) == ("at most 8388608", "0.8 to 1.91")
+
+
 def test_what_could_not_be_measured_breaks_no_rule() -> None:
     """Meta looks at it anyway."""
     assert violations({}, platform="instagram", placement="reel", media_type=MediaType.VIDEO) == []
@@ -306,6 +313,19 @@ async def test_media_that_break_a_rule_are_dead_before_anything_costs_quota(stag
     assert (play.end.context["found"], play.end.context["source"]) == ("PNG", "IG media")
     assert len(play.outcomes) == 1
     assert "create_container" not in (await stage.graph.control("GET", "counts"))["counts"]
+
+
+async def test_a_cover_is_looked_at_too(stage: Stage) -> None:
+    """Meta would refuse it after the video has been fetched; one that fits is published with its reel."""
+    stage.files |= {"cover.png": image(108, 192, "PNG"), "cover.jpg": image(108, 192, "JPEG")}
+    reel = {"placement": "reel", "media_type": "video", "media_url": f"{stage.media_url}/story.mp4"}
+    event = await stage.create("instagram", **reel, cover_url=f"{stage.media_url}/cover.png")
+    end = (await stage.play(event)).end
+    assert isinstance(end, Dead)
+    assert end.error.startswith("the cover does not suit a reel of instagram: expected format JPEG, found PNG")
+    assert "create_container" not in (await stage.graph.control("GET", "counts"))["counts"]
+    event = await stage.create("instagram", **reel, cover_url=f"{stage.media_url}/cover.jpg")
+    assert isinstance((await stage.play(event)).end, Published)
 
 
 async def test_media_that_are_nowhere_are_tried_a_few_times(stage: Stage) -> None:
