@@ -8,10 +8,12 @@ no round trip, and no transaction is ever held open between two.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, LiteralString, Self
 
-from psycopg import AsyncClientCursor, AsyncConnection, AsyncCursor, pq, sql
+from psycopg import AsyncClientCursor, AsyncConnection, AsyncCursor, AsyncRawCursor, pq, sql
 from psycopg.rows import Row, TupleRow
 
 FIND_BACKEND: LiteralString = "select pg_backend_pid()"
@@ -35,6 +37,30 @@ def leave_nothing_behind(connection: AsyncConnection[TupleRow], settings: Mappin
 def leaves_nothing_behind(connection: AsyncConnection[TupleRow]) -> bool:
     """Tell whether a connection was made to live behind a pooler."""
     return issubclass(connection.cursor_factory, AsyncClientCursor)
+
+
+async def execute_numbered(
+    connection: AsyncConnection[TupleRow], statement: LiteralString, *arguments: Any
+) -> list[TupleRow]:
+    """Execute a statement in PostgreSQL's own form, $1, and return its rows.
+
+    psycopg takes a text with placeholders of its own apart at each execution, where it is long; one with the server's
+    is sent as it is, prepared. Behind a pooler it is text like any other.
+    """
+    cursor: AsyncCursor[TupleRow]
+    if leaves_nothing_behind(connection):
+        cursor = connection.cursor()
+        await cursor.execute(_named(statement), {str(number): value for number, value in enumerate(arguments, start=1)})
+    else:
+        cursor = AsyncRawCursor(connection)
+        await cursor.execute(statement, arguments, prepare=True)
+    return await cursor.fetchall()
+
+
+@cache
+def _named(statement: LiteralString) -> LiteralString:
+    """Return a statement with psycopg's placeholders in the place of the server's."""
+    return re.sub(r"\$(\d+)", r"%(\1)s", statement.replace("%", "%%"))
 
 
 def _cursor_with(settings: Mapping[str, str]) -> type[AsyncCursor[Any]]:

@@ -17,16 +17,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Literal, LiteralString
+from typing import Literal, LiteralString
 
 import psycopg
-from psycopg import AsyncConnection, AsyncRawCursor
+from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
 from outbox.batch import Batch, arguments_of
 from outbox.errors import LeaseLost, Unwritable
 from outbox.event import EventId, Lane, RelayId
 from outbox.low_water import Cursor
+from outbox.pooled import execute_numbered
 
 FENCE: LiteralString = """
 with fence as materialized (
@@ -275,7 +276,7 @@ async def settle(connection: AsyncConnection[TupleRow], relay_id: RelayId, batch
     """
     try:
         statement = SETTLE_PLAIN if batch.is_plain else SETTLE
-        rows = await _execute(connection, statement, relay_id, *arguments_of(batch))
+        rows = await execute_numbered(connection, statement, relay_id, *arguments_of(batch))
     except (RecursionError, TypeError, ValueError) as error:
         raise Unwritable(f"it can't be written as JSON: {error}") from error
     except psycopg.Error as error:
@@ -292,7 +293,7 @@ async def save_cursor(
 ) -> None:
     """Save how far some lanes have been read and settled. Raises LeaseLost."""
     where = (cursor.seen, cursor.window, cursor.position)
-    if not await _execute(connection, SAVE_CURSORS, relay_id, list(lanes), *where):
+    if not await execute_numbered(connection, SAVE_CURSORS, relay_id, list(lanes), *where):
         raise LeaseLost(f"relay {relay_id} is retired, or a lane whose cursor it saved is another's")
 
 
@@ -307,13 +308,13 @@ async def release(connection: AsyncConnection[TupleRow], relay_id: RelayId, low_
     cursors = list(low_waters.values())
     seen, windows = [cursor.seen for cursor in cursors], [cursor.window for cursor in cursors]
     positions = [cursor.position for cursor in cursors]
-    if not await _execute(connection, RELEASE, relay_id, list(low_waters), seen, windows, positions):
+    if not await execute_numbered(connection, RELEASE, relay_id, list(low_waters), seen, windows, positions):
         raise LeaseLost(f"relay {relay_id} is retired, or a lane that it gave up is another's")
 
 
 async def promote_orphans(connection: AsyncConnection[TupleRow], relay_id: RelayId, lanes: Sequence[Lane]) -> None:
     """Make due what is parked in lanes that were just taken, where nothing is before it. Raises LeaseLost."""
-    if not await _execute(connection, PROMOTE_ORPHANS, relay_id, list(lanes)):
+    if not await execute_numbered(connection, PROMOTE_ORPHANS, relay_id, list(lanes)):
         raise LeaseLost(f"relay {relay_id} is retired, or a lane that it took is another's")
 
 
@@ -326,13 +327,7 @@ async def promote(
         LeaseLost: This incarnation is retired.
     """
     keys, names = [key for key, _ in sequences], [name for _, name in sequences]
-    rows = await _execute(connection, PROMOTE, relay_id, list[Lane](), keys, names)
+    rows = await execute_numbered(connection, PROMOTE, relay_id, list[Lane](), keys, names)
     if not rows:
         raise LeaseLost(f"relay {relay_id} is retired")
     return [(key, sequence) for key, sequence, free in rows if free]
-
-
-async def _execute(connection: AsyncConnection[TupleRow], statement: LiteralString, *arguments: Any) -> list[TupleRow]:
-    cursor = AsyncRawCursor(connection)
-    await cursor.execute(statement, arguments, prepare=True)
-    return await cursor.fetchall()
