@@ -129,9 +129,14 @@ def open_intent(steps: Sequence[Step]) -> Step | None:
 
 
 def may_be_live(steps: Sequence[Step]) -> bool:
-    """Return whether an intent stands that was not refused: as the SQL function of that name, something may be live."""
+    """Return whether something went live, or an intent stands that was not refused: as the SQL function of that name.
+
+    What recovery finds live is done without an intent before it.
+    """
     refused: set[str] = set()
     for step in reversed(steps):
+        if step.state is StepState.DONE and "remote_id" in step.detail:
+            return True
         if step.state is StepState.REFUSED:
             refused.add(step.name)
         elif step.state is StepState.INTENT and step.name not in refused:

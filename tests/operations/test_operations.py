@@ -10,6 +10,7 @@ from psycopg.rows import TupleRow
 
 from outbox.errors import Refused
 from outbox.event import EventId
+from outbox.ledger import Step, StepState, may_be_live
 from outbox.operations import (
     EventFilter,
     cancel,
@@ -24,6 +25,8 @@ from tests.operations.histories import Histories
 pytestmark = pytest.mark.anyio
 
 Connection = AsyncConnection[TupleRow]
+
+INTENT, DONE, REFUSED = StepState.INTENT, StepState.DONE, StepState.REFUSED
 
 
 async def test_events_are_found_newest_first_and_page_by_page(connection: Connection, histories: Histories) -> None:
@@ -135,6 +138,43 @@ async def test_what_is_verified_absent_is_replayed(connection: Connection, histo
     histories.step(event_id, "publish", "refused", {"verified": "absent"})
     histories.end(event_id)
     assert (await replay(connection, event_id)).is_new
+
+
+@pytest.mark.parametrize(
+    ("steps", "is_refused"),
+    [
+        ([], False),
+        ([("container", DONE, {"handle": "1"})], False),
+        ([("publish", INTENT, {})], True),
+        ([("publish", INTENT, {}), ("publish", REFUSED, {})], False),
+        (
+            [("publish", INTENT, {}), ("publish", REFUSED, {}), ("publish", INTENT, {})],
+            True,
+        ),
+        ([("publish", INTENT, {}), ("photo", REFUSED, {})], True),
+        ([("publish", INTENT, {}), ("publish", DONE, {"remote_id": "17"})], True),
+        ([("publish", DONE, {"remote_id": "17", "verified": "recovered"})], True),
+        ([("publish", DONE, {"remote_id": None})], True),
+        ([("reconcile", DONE, {"look": 1}), ("publish", REFUSED, {})], False),
+    ],
+)
+async def test_steps_say_what_may_be_live_to_people_and_relays_alike(
+    connection: Connection,
+    histories: Histories,
+    steps: list[tuple[str, StepState, dict[str, str | None]]],
+    is_refused: bool,
+) -> None:
+    """What recovery found live has no intent; though it ended as expired, nobody publishes it once more unasked."""
+    event_id = histories.emit()
+    for name, state, detail in steps:
+        histories.step(event_id, name, state, detail)
+    histories.end(event_id, "expired")
+    assert may_be_live([Step(i, name, state, detail) for i, (name, state, detail) in enumerate(steps)]) is is_refused
+    if is_refused:
+        with pytest.raises(Refused, match="ended as expired and may be live"):
+            await replay(connection, event_id)
+    else:
+        assert (await replay(connection, event_id)).is_new
 
 
 async def test_what_has_not_ended_is_not_replayed(connection: Connection, histories: Histories) -> None:
