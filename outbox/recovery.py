@@ -200,8 +200,11 @@ class Recoverer:
         tried = Try(candidate.event, Reason.UNKNOWN.value, why, {"recovery": True})
         await self._settle(Batch(waits=[wait], tries=[tried]))
 
-    async def found_live(self, candidate: Candidate, step_name: str, remote_id: str) -> None:
-        """Write the step that the restore forgot: its relay only writes the receipt. Raises LeaseLost."""
+    async def found_live(self, candidate: Candidate, step_name: str, remote_id: str | None) -> None:
+        """Write the step that the restore forgot: its relay only writes the receipt. Raises LeaseLost.
+
+        `remote_id` is None where nobody can tell which post it is.
+        """
         position = candidate.steps[-1].position + 1 if candidate.steps else 1
         step = Step(position, step_name, StepState.DONE, {"remote_id": remote_id, "verified": "recovered"})
         await self._settle(Batch(steps=[StepRow(candidate.event, step, None)]))

@@ -186,7 +186,8 @@ class VariantHandler:
             text_digest=None if placement.post_type is PostType.TEXT else text_digest(placement.text),
             due_at=max(event.created_at, event.publish_at or event.created_at),
             handles=handles,
-            is_done=sight.status.state is HandleState.PUBLISHED or ledger.answer(PUBLISH) is not None,
+            is_done=ledger.answer(PUBLISH) is not None,
+            is_prepared_published=sight.status.state is HandleState.PUBLISHED,
             intent_at=None if intent is None else intent.created_at,
         )
         around = Surroundings(

@@ -7,7 +7,9 @@ that is younger, and that no step of the log names, was published by what was fo
 |---------------------------------------------|----------------------------|-------------------------------------------|
 | is not due yet                              | anything                   | Absent                                    |
 | has prepared a photo or video               | one names it (Facebook)    | Live with its id                          |
-| was published, as its steps or handle say   | anything                   | Continues: it only lacks the receipt      |
+| was published, as its steps say             | anything                   | Continues: it only lacks the receipt      |
+| was published, as what it has prepared says,| anything                   | Live, its id unknown where no post names  |
+| and has no intent without an answer         |                            | what was prepared                         |
 | has an intent without an answer             | no younger stranger        | Continues: the saga looks before it calls |
 | a story that may be gone after 24 h         | anything                   | Person                                    |
 | any other                                   | a stranger could be it     | Person                                    |
@@ -58,7 +60,8 @@ class Candidate:
         text_digest: Of its text; None excludes no other.
         due_at: When it was to be published: its `publish_at`, or when it was emitted.
         handles: What it has prepared.
-        is_done: A step, or what it has prepared, says that it was published.
+        is_done: A step says that it was published.
+        is_prepared_published: What it has prepared was published, as Meta says.
         intent_at: When the intent was written of which nobody knows what became; None where there is none.
     """
 
@@ -69,6 +72,7 @@ class Candidate:
     due_at: datetime
     handles: frozenset[str]
     is_done: bool
+    is_prepared_published: bool
     intent_at: datetime | None
 
 
@@ -95,9 +99,13 @@ def verify(candidate: Candidate, around: Surroundings) -> Verdict:
     """Return what is to be done with an event that the restored log would publish."""
     if candidate.is_done:
         return Continues()
+    if candidate.is_prepared_published and candidate.intent_at is not None:
+        return Continues()
+    ours = [post.id for post in around.live if post.handle is not None and post.handle in candidate.handles]
+    if candidate.is_prepared_published:
+        return Live(ours[0] if ours else None)
     if candidate.due_at > around.now and candidate.intent_at is None:
         return Absent()
-    ours = [post.id for post in around.live if post.handle is not None and post.handle in candidate.handles]
     if ours:
         return Live(ours[0])
     strangers = [post for post in around.live if _could_be(post, candidate, around)]

@@ -202,7 +202,7 @@ async def _keep(recoverer: Recoverer, candidate: Candidate, found: Found) -> Non
     """Write down what was found: the relays go on from it."""
     if found.verdict == "person" and not candidate.waits_for_a_person:
         await recoverer.park(candidate, found.why)
-    elif found.remote_id is not None:
+    elif found.verdict == "live":
         await recoverer.found_live(candidate, "publish", found.remote_id)
 
 
@@ -221,7 +221,8 @@ async def _look(candidate: Candidate, handler: VariantHandler, known_until: date
         case Continues():
             return Found(event.id, event.key, "continues", "its steps tell the relay to look first, or to end it")
         case Live(remote_id):
-            return Found(event.id, event.key, "live", "a live story names what it prepared", remote_id)
+            why = "what it prepared was published" if remote_id is None else "a live post names what it prepared"
+            return Found(event.id, event.key, "live", why, remote_id)
         case Person(why):
             return Found(event.id, event.key, "person", why)
         case Unreadable(why):

@@ -275,6 +275,29 @@ async def test_a_person_can_have_relays_stand_still(studio: Studio, database: st
     assert ask(database, why) == "the volume was rolled back, looked at by dana, restored to 03:00"
 
 
+async def test_what_was_published_from_what_the_log_knows_as_prepared_ends_as_published(
+    studio: Studio, database: str
+) -> None:
+    """The restore forgot the call, and the deadline has passed since: Meta's word on the container outweighs that."""
+    await studio.open_accounts(database)
+    await studio.approve(database, "instagram", 1)
+    async with studio.relay(database):
+        await settled(database, 1)
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("delete from outbox.receipts")
+        connection.execute("delete from outbox.steps where name <> 'container'")
+        connection.execute("update outbox.events set expires_at = created_at + interval '1 microsecond'")
+        connection.execute("update outbox.cursors set seen = '1:1:', \"window\" = '1:1:', position = 0")
+        connection.execute("select outbox.begin_verify_only('restored to before the call')")
+    verified = await studio.recover(database, "--verify", "--json")
+    assert [each["verdict"] for each in verified.objects] == ["live"], verified.err
+    assert (await studio.recover(database, "--confirm")).status == 0
+    async with studio.relay(database):
+        await settled(database, 1)
+    assert ask(database, PUBLISHED) == 1
+    assert await studio.live_count() == 1
+
+
 async def test_a_log_that_logical_replication_brought_is_not_read(own_server: Server) -> None:
     """Its rows are in order, and its xids are another cluster's."""
     source = migrated(own_server({"wal_level": "logical"}))

@@ -19,6 +19,7 @@ def candidate(
     due_hours_ago: float = 3,
     handles: frozenset[str] = frozenset(),
     is_done: bool = False,
+    is_prepared_published: bool = False,
     intent_hours_ago: float = 0,
     is_story: bool = True,
 ) -> Candidate:
@@ -30,6 +31,7 @@ def candidate(
         due_at=NOW - timedelta(hours=due_hours_ago),
         handles=handles,
         is_done=is_done,
+        is_prepared_published=is_prepared_published,
         intent_at=NOW - timedelta(hours=intent_hours_ago) if intent_hours_ago else None,
     )
 
@@ -75,6 +77,9 @@ def around(
         (candidate(handles=frozenset({"h"})), around(story(handle="h")), Live),
         (candidate(handles=frozenset({"h"})), around(story(handle="other")), Person),
         (candidate(is_done=True), around(story()), Continues),
+        (candidate(is_done=True, is_prepared_published=True), around(), Continues),
+        (candidate(is_prepared_published=True), around(story()), Live),
+        (candidate(is_prepared_published=True, intent_hours_ago=1), around(), Continues),
         (candidate(intent_hours_ago=1), around(story(hours_ago=1)), Continues),
         (candidate(intent_hours_ago=2), around(story(hours_ago=1)), Person),
         (candidate(intent_hours_ago=2), around(), Continues),
