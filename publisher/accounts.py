@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import LiteralString
 from uuid import UUID
@@ -11,6 +11,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow, class_row
 from pydantic import SecretStr
 
+from publisher.allowance import CONTAINERS_MAX, PAGE_REELS_MAX, look
 from publisher.errors import AccountInvalid, TokenUnreadable
 from publisher.tokens import KeyRing, is_instagram_login
 
@@ -74,7 +75,10 @@ class ListedAccount:
 
 @dataclass(frozen=True, slots=True)
 class AccountState:
-    """How an account stands, as `social.account_states` has it; `app_percent` is the whole app's."""
+    """How an account stands, as `social.account_states` has it; `app_percent` is the whole app's.
+
+    What is counted by our own steps, of the last 24 hours: containers of an Instagram account, reels of a Page.
+    """
 
     key: str
     name: str
@@ -94,6 +98,10 @@ class AccountState:
     app_percent: int | None
     app_read_at: datetime | None
     created_at: datetime
+    container_count: int | None = None
+    container_max: int | None = None
+    reel_count: int | None = None
+    reel_max: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +199,10 @@ async def show_account(connection: AsyncConnection[TupleRow], key: str) -> Accou
         found = await (await cursor.execute(SHOW, {"key": key})).fetchone()
     if found is None:
         raise AccountInvalid(f"expected the key of an account, found {key}; outbox accounts list has them")
-    return found
+    used = await look(connection, key)
+    if key.startswith("instagram:"):
+        return replace(found, container_count=len(used.containers), container_max=CONTAINERS_MAX)
+    return replace(found, reel_count=len(used.reels), reel_max=PAGE_REELS_MAX)
 
 
 async def list_accounts(connection: AsyncConnection[TupleRow]) -> list[ListedAccount]:

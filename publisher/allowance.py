@@ -20,7 +20,8 @@ from dataclasses import dataclass, field
 from typing import LiteralString
 
 import structlog
-from psycopg.rows import class_row
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow, class_row
 from pydantic import SecretStr
 
 from outbox.event import EventId
@@ -112,6 +113,14 @@ class Used:
             return ours
         since = sum(1 for age in self.publishes if age < self.quota_age)
         return max(ours, self.quota_usage + since)
+
+
+async def look(connection: AsyncConnection[TupleRow], account: str) -> Used:
+    """Return what an account, named by its key, has used up."""
+    async with connection.cursor(row_factory=class_row(Used)) as cursor:
+        used = await (await cursor.execute(LOOK, {"account": account})).fetchone()
+    assert used is not None
+    return used
 
 
 def place_seconds(ages: Sequence[float], count: int, total: int, rank: int) -> float:
@@ -219,13 +228,8 @@ class Allowances:
         return Defer(place_seconds(ages, count, total, row[0]), Reason.RATE_LIMITED)
 
     async def _look(self, account: str) -> Used:
-        async with (
-            self.connections.connection() as connection,
-            connection.cursor(row_factory=class_row(Used)) as cursor,
-        ):
-            used = await (await cursor.execute(LOOK, {"account": account})).fetchone()
-        assert used is not None
-        return used
+        async with self.connections.connection() as connection:
+            return await look(connection, account)
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,6 +144,14 @@ def show(
         ("calls", None if state.percent is None else f"{state.percent} %", state.read_at),
         ("app's calls", None if state.app_percent is None else f"{state.app_percent} %", state.app_read_at),
         ("quota", quota, state.quota_read_at),
+        *(
+            (name, f"{count} of {most} in 24 h", None)
+            for name, count, most in (
+                ("containers", state.container_count, state.container_max),
+                ("reels", state.reel_count, state.reel_max),
+            )
+            if count is not None
+        ),
         ("held", state.held_because and f"{state.held_because} until {state.held_until or 'released'}", None),
     ]
     print_table((state.key, "", "as of"), rows)

@@ -134,6 +134,7 @@ def test_an_account_shows_how_it_stands(outbox: Outbox, keys: KeyRing, histories
     shown = outbox("accounts", "show", KEY).out
     assert "80 %" in shown
     assert "12 of 50 publishes in 24 h" in shown
+    assert "containers\t0 of 400 in 24 h" in shown
     answer = outbox("accounts", "show", "instagram:1")
     assert answer.status == 1
     assert "expected the key of an account, found instagram:1" in answer.sentence()

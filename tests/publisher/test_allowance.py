@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from outbox.outcome import Defer, Hold, Published, Reason
+from publisher.accounts import show_account
 from publisher.allowance import CONTAINERS_MAX, DAY, MARGIN_SECONDS, PAGE_REELS_MAX, STEP_SECONDS, place_seconds
 from tests.publisher.stage import Stage
 
@@ -168,6 +169,22 @@ async def test_a_page_publishes_30_reels_a_day(stage: Stage) -> None:
     assert isinstance(play.end, Defer), play.outcomes
     assert play.end.delay_seconds == pytest.approx(DAY - 36_000, abs=60)
     assert isinstance((await stage.play(await stage.approve("facebook image"))).end, Published)
+
+
+async def test_an_account_shows_what_is_left_of_each_of_its_limits(stage: Stage) -> None:
+    """Containers of an Instagram account, reels of a Page: what our own steps say of the last 24 hours."""
+    owner, page = await stage.owner("instagram"), await stage.owner("facebook")
+    await stage.execute(FILL, f"instagram:{owner.id}", 7)
+    await stage.execute(AGE_STEPS, 86_400)
+    await stage.execute("update outbox.steps set event_id = event_id + 1000")
+    await stage.execute(FILL, f"instagram:{owner.id}", 5)
+    await stage.execute("update outbox.steps set event_id = event_id + 2000")
+    await stage.execute(FILL_REELS, f"facebook:{page.id}", 3)
+    async with stage.connections.connection() as connection:
+        instagram = await show_account(connection, f"instagram:{owner.id}")
+        facebook = await show_account(connection, f"facebook:{page.id}")
+    assert (instagram.container_count, instagram.container_max, instagram.reel_count) == (5, CONTAINERS_MAX, None)
+    assert (facebook.reel_count, facebook.reel_max, facebook.container_count) == (3, PAGE_REELS_MAX, None)
 
 
 async def test_what_is_counted_is_found_by_index(stage: Stage) -> None:
