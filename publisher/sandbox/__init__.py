@@ -67,8 +67,9 @@ The control API: JSON both ways, no token, errors as `{"error": "one sentence"}`
     POST  /_sandbox/users {name, accounts, token?, long_lived?}            a person, with a User token
     GET   /_sandbox/accounts                  {"accounts": [...]}
     GET   /_sandbox/accounts/{id}
-    PATCH /_sandbox/accounts/{id} {name?, token?, token_state?, quota_total?, usage?}
-          token_state: valid, expired, password_changed, unconfirmed, role_lost
+    PATCH /_sandbox/accounts/{id} {name?, token?, token_state?, quota_total?, usage?, missing_scopes?}
+          token_state: valid, expired, password_changed, unconfirmed, role_lost; missing_scopes: permissions that the
+          token lacks, as debug_token tells
     GET, PATCH, PUT /_sandbox/settings        the fields of `settings.Switches`; a change names only its own
     POST  /_sandbox/faults                    the fields of `faults.FaultSpec`; the answer has "id"
           endpoint, account?, media? (part of the media's URL, of a link, of a text), skip=0, times=1 (null: always),

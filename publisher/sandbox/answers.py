@@ -57,6 +57,13 @@ def permission_missing() -> GraphError:
     return GraphError("(#10) Insufficient permissions to access this data", code=10)
 
 
+def scope_missing(scope: str | None) -> GraphError:
+    """The token was not given a permission: in words that were recorded, or that Meta prints for a Page's."""
+    if scope is None:
+        return GraphError("(#10) Application does not have permission for this action", code=10)
+    return GraphError(f"(#200) Requires {scope} permission to manage the object", code=200)
+
+
 def unknown_media_type(media_type: str) -> GraphError:
     """`media_type` is missing, or not one that the sandbox publishes."""
     return GraphError(

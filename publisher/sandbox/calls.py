@@ -26,6 +26,7 @@ from publisher.sandbox.objects import (
     Video,
 )
 from publisher.sandbox.parameters import Parameters
+from publisher.sandbox.tokens import check_scope
 from publisher.sandbox.world import World
 
 
@@ -106,6 +107,8 @@ def resolve(
         endpoint = _node(node, method)
     if endpoint is None:
         raise answers.unsupported(method, object_id)
+    if account is not None:
+        check_scope(token, account, method)
     subjects = _subjects(world, endpoint, node, parameters)
     return Call(endpoint, request, method, site, parameters, account, node, token, subjects)
 

@@ -156,6 +156,8 @@ class Control:
             account.quota_total = order.quota_total
         if order.usage is not None:
             account.usage = order.usage.figures()
+        if order.missing_scopes is not None:
+            account.missing_scopes = order.missing_scopes
         return account_report(account)
 
     async def _read_settings(self, _: web.BaseRequest) -> Any:

@@ -90,7 +90,8 @@ class Token:
 class Account:
     """An Instagram professional account or a Facebook Page.
 
-    `scoped_id` is the second id that an account of Instagram Login has. Both lists of posts are in the order of
+    `scoped_id` is the second id that an account of Instagram Login has. `missing_scopes` are permissions that its token
+    was not given, or has lost. Both lists of posts are in the order of
     their publishing.
     """
 
@@ -102,6 +103,7 @@ class Account:
     scoped_id: str | None = None
     quota_total: int | None = None
     usage: dict[str, int] = field(default_factory=dict)
+    missing_scopes: list[str] = field(default_factory=list)
     containers_created_at: deque[float] = field(default_factory=deque)
     published_at: deque[float] = field(default_factory=deque)
     reels_at: deque[float] = field(default_factory=deque)

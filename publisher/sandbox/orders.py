@@ -48,6 +48,7 @@ class AccountChange(_Order):
     token_state: TokenState | None = None
     quota_total: int | None = Field(default=None, ge=0)
     usage: UsageFigures | None = None
+    missing_scopes: list[str] | None = Field(default=None, max_length=20)
 
 
 class ResumeOrder(_Order):

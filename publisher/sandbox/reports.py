@@ -23,6 +23,7 @@ def account_report(account: Account) -> dict[str, Any]:
         "login": "instagram" if account.scoped_id else "facebook",
         "quota_total": account.quota_total,
         "usage": account.usage,
+        "missing_scopes": account.missing_scopes,
     }
 
 

@@ -157,8 +157,23 @@ def _spelt(instant: float) -> str:
     return time.strftime("%A, %d-%b-%y %H:%M:%S UTC", time.gmtime(instant))
 
 
+def check_scope(token: Token, account: Account, method: str) -> None:
+    """Refuse a call whose permission the token lacks: the one for publishing to change anything, the first to read.
+
+    Raises:
+        GraphError: 10 of Instagram, 200 of a Page.
+    """
+    publishing, reading = ("pages_manage_posts", "pages_read_engagement")
+    if account.platform is Platform.INSTAGRAM:
+        reading, publishing = _INSTAGRAM_LOGIN if token.kind == "instagram" else _SCOPES[account.platform][:2]
+    scope = reading if method == "GET" else publishing
+    if scope in account.missing_scopes:
+        raise answers.scope_missing(scope if account.platform is Platform.FACEBOOK else None)
+
+
 def _scopes(token: Token, account: Account) -> tuple[str, ...]:
-    return _INSTAGRAM_LOGIN if token.kind == "instagram" else _SCOPES[account.platform]
+    all_of_them = _INSTAGRAM_LOGIN if token.kind == "instagram" else _SCOPES[account.platform]
+    return tuple(scope for scope in all_of_them if scope not in account.missing_scopes)
 
 
 def _check_proof(switches: Switches, token: str, parameters: Mapping[str, str]) -> None:

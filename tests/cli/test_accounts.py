@@ -110,6 +110,20 @@ def test_a_token_is_checked_before_it_is_stored(outbox: Outbox, keys: KeyRing, s
     assert outbox(*arguments, stdin=first["token"]).status == 1
 
 
+def test_a_token_that_lacks_a_permission_says_which(outbox: Outbox, keys: KeyRing, sandbox: str) -> None:
+    """All of them, and nothing is stored; given back, it is."""
+    owner = control(sandbox, "accounts", {"platform": "instagram", "name": "n"})
+    arguments = ["accounts", "add", "--platform", "instagram", "--id", owner["id"], "--name", "Brand"]
+    missing = ["instagram_content_publish", "pages_read_engagement"]
+    control(sandbox, f"accounts/{owner['id']}", {"missing_scopes": missing}, "PATCH")
+    answer = outbox(*arguments, stdin=owner["token"])
+    assert answer.status == 1
+    assert f"it lacks the permission {', '.join(missing)}" in answer.sentence()
+    assert outbox("accounts", "list").out == ""
+    control(sandbox, f"accounts/{owner['id']}", {"missing_scopes": []}, "PATCH")
+    assert outbox(*arguments, stdin=owner["token"]).status == 0
+
+
 def test_where_meta_cannot_be_asked_a_token_can_be_added_unseen(outbox: Outbox, keys: KeyRing) -> None:
     """It says how."""
     outbox.set(PUBLISHER_GRAPH_URL="http://127.0.0.1:9")

@@ -237,6 +237,24 @@ async def test_a_refusal_of_the_old_token_does_not_hold_the_account_for_the_new_
     assert isinstance(await stage.dispatch(await stage.approve("instagram image")), Hold)
 
 
+@pytest.mark.parametrize(
+    ("kind", "scope"), [("instagram image", "instagram_content_publish"), ("facebook image", "pages_manage_posts")]
+)
+async def test_a_permission_that_was_taken_away_holds_the_account(stage: Stage, kind: str, scope: str) -> None:
+    """Until a token is set that has it."""
+    event = await stage.approve(kind)
+    platform = kind.partition(" ")[0]
+    owner = await stage.owner(platform)
+    await stage.graph.control("PATCH", f"accounts/{owner.id}", {"missing_scopes": [scope]})
+    hold = await stage.dispatch(event)
+    assert isinstance(hold, Hold)
+    assert (hold.reason, hold.delay_seconds) == ("token", math.inf)
+    token = "EAAthatMay"
+    await stage.graph.control("PATCH", f"accounts/{owner.id}", {"missing_scopes": [], "token": token})
+    await add(stage, Owner(owner.id, token), platform)
+    assert isinstance((await stage.play(event)).end, Published)
+
+
 async def test_one_relay_refreshes_a_token(stage: Stage) -> None:
     """However many look at once."""
     owner = await stage.graph.owner("instagram", login="instagram")

@@ -22,7 +22,7 @@ async def test_an_account_can_be_given_everything(client: Client) -> None:
         "quota_total": 3,
     }
     account = await client.control("POST", "accounts", body)
-    assert account == body | {"token_state": "valid", "login": "facebook", "usage": {}}
+    assert account == body | {"token_state": "valid", "login": "facebook", "usage": {}, "missing_scopes": []}
     assert (await client.control("GET", "accounts"))["accounts"] == [account]
     assert await client.control("GET", f"accounts/{account['id']}") == account
     assert (await client.get(f"/{account['id']}", "EAAgiven")).status == 200

@@ -74,7 +74,7 @@ async def test_everything_that_meta_would_know_comes_back(settings: SandboxSetti
         await client.post(
             f"/{page.id}/feed", page.token, message="Later", published="false", scheduled_publish_time=later
         )
-        await client.control("PATCH", f"accounts/{page.id}", {"usage": {"call_count": 42}})
+        await client.control("PATCH", f"accounts/{page.id}", {"usage": {"call_count": 42}, "missing_scopes": ["x"]})
         before = await _seen(client, instagram, page, direct, carousel=carousel, user=user)
     async with _running(settings, state) as client:
         assert await _seen(client, instagram, page, direct, carousel=carousel, user=user) == before

@@ -177,3 +177,31 @@ async def test_usage_headers_name_the_account(client: Client, instagram: Owner, 
     }
     await client.use(app_usage_header=False)
     assert "X-App-Usage" not in (await client.get(f"/{page.id}", page.token)).headers
+
+
+@pytest.mark.parametrize(
+    ("platform", "login", "scope", "code"),
+    [
+        ("instagram", "facebook", "instagram_content_publish", 10),
+        ("instagram", "instagram", "instagram_business_content_publish", 10),
+        ("facebook", "facebook", "pages_manage_posts", 200),
+    ],
+)
+async def test_a_permission_can_be_taken_away(client: Client, platform: str, login: str, scope: str, code: int) -> None:
+    """Inspecting the token tells, publishing is refused, reading goes on; and it can be given back."""
+    owner = await client.owner(platform, login=login)
+    edge = "media_publish" if platform == "instagram" else "feed"
+    asked = {"input_token": owner.token}
+
+    async def scopes() -> list[str]:
+        scopes: list[str] = (await client.get("/debug_token", owner.token, **asked)).body["data"]["scopes"]
+        return scopes
+
+    assert scope in await scopes()
+    await client.control("PATCH", f"accounts/{owner.id}", {"missing_scopes": [scope]})
+    assert scope not in await scopes()
+    assert (await client.post(f"/{owner.id}/{edge}", owner.token)).codes == (400, code, None)
+    assert (await client.get(f"/{owner.id}", owner.token)).status == 200
+    await client.control("PATCH", f"accounts/{owner.id}", {"missing_scopes": []})
+    assert scope in await scopes()
+    assert (await client.post(f"/{owner.id}/{edge}", owner.token)).codes[1] != code
