@@ -32,9 +32,12 @@ def list_unknown(
     from outbox.resolution import find_unknown  # noqa: PLC0415 (help needs none of it)
     from relay.cli.connection import run_with_database  # noqa: PLC0415
 
-    found = run_with_database(
-        lambda connection: find_unknown(connection, for_a_person=not everything, after=after, limit=limit)
-    )
+    async def work(connection: AsyncConnection[TupleRow]) -> tuple[list[UnknownEvent], bool]:
+        found = await find_unknown(connection, for_a_person=not everything, after=after, limit=limit)
+        is_looked_for = not found and not everything and bool(await find_unknown(connection, after=after, limit=1))
+        return found, is_looked_for
+
+    found, is_looked_for = run_with_database(work)
     if as_json:
         for each in found:
             print_json(each)
@@ -55,6 +58,8 @@ def list_unknown(
         print_table(columns, rows)
         if found:
             say("look at the account, then: outbox resolve ID --published MEDIA_ID, or --not-published")
+    if is_looked_for:
+        say("none waits for a person; those that the relay still looks for are listed with --all")
     if len(found) == limit:
         say(f"there may be more: --after {found[-1].event_id}")
 

@@ -28,6 +28,19 @@ def test_what_waits_for_a_person_is_listed(outbox: Outbox, histories: Histories)
     assert (listed["event_id"], listed["detail"]["handle"], listed["due_at"]) == (event_id, "18001", None)
 
 
+def test_an_empty_list_tells_of_what_the_relay_still_looks_for(outbox: Outbox, histories: Histories) -> None:
+    """The alert counts those, too: whoever it woke is not left with nothing."""
+    answer = outbox("unknown", "list")
+    assert (answer.out, answer.err) == ("", "")
+    looking = histories.emit()
+    histories.step(looking, "publish", "intent")
+    histories.wait(looking, "unknown", due_at="2130-01-01Z")
+    answer = outbox("unknown", "list")
+    assert answer.out == ""
+    assert "those that the relay still looks for are listed with --all" in answer.err
+    assert [each["event_id"] for each in outbox("unknown", "list", "--all", "--json").objects] == [looking]
+
+
 def test_without_a_decision_the_evidence_is_shown(outbox: Outbox, histories: Histories) -> None:
     """And nothing is decided."""
     event_id = unknown(histories)
