@@ -36,7 +36,7 @@ from publisher.refresher import Refresher
 from publisher.saga import Saga
 from publisher.settings import PublisherSettings
 from publisher.texts import text_problem
-from publisher.tokens import KeyRing, open_key_ring
+from publisher.tokens import KeyRing, is_instagram_login, open_key_ring
 from publisher.trail import PUBLISH, Trail
 from publisher.variants import (
     Account,
@@ -228,6 +228,12 @@ class VariantHandler:
                 return _published(done)
             log.error("token.unreadable", event_id=event.id, key=account.key)
             return Hold(KEYS_HOLD_SECONDS, "token", f"{account.key}: {error}")
+        if not was_begun and is_instagram_login(token) and any(medium.upload for medium in variant.media):
+            return Dead(
+                f"expected media that Meta fetches, found upload for {account.key}, whose token is of Instagram Login: "
+                "that takes no bytes; create another variant without upload, or add the account with Facebook Login",
+                "unsupported",
+            )
         graph = self.graph.of(account.key)
         placement = place(variant, account, graph, token)
         intended = _intended(ledger, variant)

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-import pytest
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
-from outbox.outcome import Published
+import pytest
+from prometheus_client import CollectorRegistry
+from pydantic import SecretStr
+
+from outbox.handler import Runtime
+from outbox.outcome import Dead, Published
+from publisher.accounts import add_account
+from publisher.handler import open_handler_with
 from publisher.settings import ProofForm
 from tests.publisher.kinds import ALL, KIND
 from tests.publisher.stage import Stage, open_stage, quick
@@ -28,6 +36,47 @@ async def test_a_post_goes_live_once(stage: Stage, kind: str) -> None:
     ]
     journal = await stage.graph.control("GET", "requests")
     assert {entry["endpoint"] for entry in journal["requests"]} >= set(KIND[kind].calls)
+
+
+@asynccontextmanager
+async def instagram_login(stage: Stage) -> AsyncIterator[None]:
+    """An account of Instagram Login, and a handler that finds its host where only its tokens work."""
+    owner = await stage.graph.owner("instagram", login="instagram")
+    async with stage.connections.connection() as connection:
+        await add_account(
+            connection,
+            stage.keys,
+            platform="instagram",
+            remote_id=owner.id,
+            name="greenhouse",
+            token=SecretStr(owner.token),
+        )
+    stage.owners["instagram"] = owner
+    settings = stage.settings.model_copy(update={"instagram_url": f"{stage.graph.url}/graph.instagram.com"})
+    async with open_handler_with(Runtime(stage.connections, CollectorRegistry()), settings) as handler:
+        stage.handler = handler
+        yield
+
+
+@pytest.mark.parametrize("kind", [kind for kind in ALL if kind.startswith("instagram") and not KIND[kind].upload])
+async def test_a_post_goes_live_through_instagrams_own_host(stage: Stage, kind: str) -> None:
+    """Every call of an account of Instagram Login goes to graph.instagram.com, and to no other host."""
+    async with instagram_login(stage):
+        play = await stage.play(await stage.approve(kind))
+    assert isinstance(play.end, Published), play.outcomes
+    assert await stage.live_count() == 1
+    paths = [entry["path"] for entry in (await stage.graph.control("GET", "requests"))["requests"]]
+    assert paths
+    assert [path for path in paths if not path.startswith("/graph.instagram.com/")] == []
+
+
+async def test_an_upload_where_instagram_takes_no_bytes_is_dead_before_any_call(stage: Stage) -> None:
+    """Resumable uploads are Facebook Login's alone (sheet 1.1): it says what else can be done."""
+    async with instagram_login(stage):
+        end = (await stage.play(await stage.approve("instagram uploaded reel"))).end
+    assert isinstance(end, Dead)
+    assert (end.reason, "without upload" in end.error) == ("unsupported", True)
+    assert (await stage.graph.control("GET", "counts"))["counts"] == {}
 
 
 @pytest.mark.parametrize("form", [ProofForm.UNTIMED, ProofForm.TIMED])
