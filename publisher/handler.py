@@ -31,12 +31,12 @@ from publisher.media.client import MediaClient, open_media
 from publisher.meter import Meter
 from publisher.metrics import PublisherMetrics
 from publisher.placement import HandleState, HandleStatus, MediaType, Medium, Placement, PostType, Sight, text_digest
-from publisher.placements import PLACEMENTS, place
+from publisher.placements import place
 from publisher.refresher import Refresher
+from publisher.refusal import refusal_of, token_refusal_of
 from publisher.saga import Saga
 from publisher.settings import PublisherSettings
-from publisher.texts import text_problem
-from publisher.tokens import KeyRing, is_instagram_login, open_key_ring
+from publisher.tokens import KeyRing, open_key_ring
 from publisher.trail import PUBLISH, Trail
 from publisher.variants import (
     Account,
@@ -166,7 +166,7 @@ class VariantHandler:
             return Continues()
         lookup = await self.variants.look_up(created)
         variant, account = lookup.variant, lookup.account
-        if variant is None or account is None or _refusal(event, lookup, variant, account) is not None:
+        if variant is None or account is None or refusal_of(event, lookup, variant, account) is not None:
             return Continues()  # nothing is published of it
         try:
             placement = place(
@@ -212,7 +212,7 @@ class VariantHandler:
         if variant is None or account is None:
             return await self._missed(event, created, lookup) if done is None else _published(done)
         log.debug("variant.looked_up", event_id=event.id, variant_id=created.variant_id, read_at=lookup.read_at)
-        refusal = _refusal(event, lookup, variant, account)
+        refusal = refusal_of(event, lookup, variant, account)
         # What was begun is finished or reconciled, whatever became of the variant since; but another account's
         # posts would only make it look absent.
         was_begun = done is not None or ledger.open_intent() is not None
@@ -228,12 +228,8 @@ class VariantHandler:
                 return _published(done)
             log.error("token.unreadable", event_id=event.id, key=account.key)
             return Hold(KEYS_HOLD_SECONDS, "token", f"{account.key}: {error}")
-        if not was_begun and is_instagram_login(token) and any(medium.upload for medium in variant.media):
-            return Dead(
-                f"expected media that Meta fetches, found upload for {account.key}, whose token is of Instagram Login: "
-                "that takes no bytes; create another variant without upload, or add the account with Facebook Login",
-                "unsupported",
-            )
+        if not was_begun and (refusal := token_refusal_of(variant, account, token)) is not None:
+            return refusal
         graph = self.graph.of(account.key)
         placement = place(variant, account, graph, token)
         intended = _intended(ledger, variant)
@@ -323,38 +319,6 @@ def _intended(ledger: Ledger, variant: Variant) -> Variant:
         return variant
     medium = Medium(MediaType.VIDEO if shown == "video" else MediaType.IMAGE, "")
     return replace(variant, placement=placement, media=(medium,))
-
-
-def _refusal(event: Event, lookup: Lookup, variant: Variant, account: Account) -> Dead | None:
-    """Say what makes a variant unfit to be published.
-
-    A draft is dead rather than patient: a person took the approval back, and replaying the event gives it again.
-    """
-    if variant.status != "approved":
-        return Dead(
-            f"expected variant {variant.id} to be approved, found it {variant.status}; approve it and replay the event",
-            "not_approved",
-        )
-    if not lookup.is_for_account:
-        return Dead(
-            f"expected variant {variant.id} to be for account {account.key}, found that it is not any more; "
-            "add the account to it and replay the event",
-            "not_for_account",
-        )
-    if variant.placement not in PLACEMENTS.get(account.platform, ()):
-        return Dead(
-            f"expected a placement of {account.platform} that this release publishes, found {variant.placement}; "
-            "create another variant",
-            "unsupported",
-        )
-    if (problem := text_problem(variant, account.platform)) is not None:
-        return Dead(problem, "text_unsuitable")
-    if event.key != account.key:
-        return Dead(
-            f"expected the event's key to be {account.key}, its account's, found {event.key}; emit it again with that",
-            "wrong_key",
-        )
-    return None
 
 
 def _with_intent_open(outcome: Outcome, settings: PublisherSettings) -> Outcome:
