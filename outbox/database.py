@@ -40,6 +40,7 @@ PLANNER_SETTINGS: Mapping[str, str] = {
 }
 
 _CHECK_SECONDS = 1.0
+_POOL_SECONDS = 10.0
 
 INSPECT_SERVER: LiteralString = """
 select
@@ -113,7 +114,10 @@ async def open_pool(
         configure=configured,
         check=_Checks(),  # after a failover the idle ones are dead
         open=False,
-        timeout=10,
+        timeout=_POOL_SECONDS,
+        # Tries that fail come ever farther apart, until they are given up and the next caller begins anew: whoever
+        # waits must not wait in vain for a server that is back.
+        reconnect_timeout=_POOL_SECONDS,
         name=application_name,
     )
     await pool.open()

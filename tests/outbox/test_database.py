@@ -6,10 +6,12 @@ import psycopg
 import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg_pool import PoolTimeout
 
 from outbox import database as connections
 from outbox.errors import DatabaseUnsuitable
-from tests.outbox.store import Store, value
+from tests.outbox.store import Store, eventually, value
+from tests.proxy import Mode, open_proxy
 
 pytestmark = pytest.mark.anyio
 
@@ -108,3 +110,26 @@ async def test_a_pool_asks_once_whether_a_busy_connection_is_alive(database: str
             async with pool.connection() as connection:
                 await connection.execute("select 1", prepare=False)
     assert len(notices) < 30
+
+
+async def test_a_pool_is_of_use_as_soon_as_the_server_is(database: str) -> None:
+    """However long it was away: between two tries to connect passes less than a caller waits for a connection."""
+    async with (
+        open_proxy(database) as proxy,
+        connections.open_pool(proxy.dsn(database), application_name="t", size_max=1) as pool,
+    ):
+        async with pool.connection():
+            pass
+        await proxy.use(Mode.REFUSE)
+        await proxy.end()
+        with pytest.raises(PoolTimeout):
+            async with pool.connection():
+                pytest.fail("it had a connection")
+
+        async def failed() -> bool:
+            return pool.get_stats()["connections_errors"] >= 5  # the sixth try would be as late as a caller's patience
+
+        await eventually(failed, seconds=30)
+        await proxy.use(Mode.PASS)
+        async with pool.connection() as connection:
+            assert await value(connection, "select 1") == 1
