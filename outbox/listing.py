@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from array import array
 from dataclasses import dataclass, field
+from itertools import filterfalse
 from sys import byteorder
 from typing import Any, Final, LiteralString
 
@@ -32,7 +33,7 @@ found as materialized (
       select s.id from outbox.events as s
       where s.xid = any (array(
         select x from pg_snapshot_xip(%(seen)s::pg_snapshot) as x where pg_visible_in_snapshot(x, w.snapshot)
-      )) and s.lane = any (%(lanes)s::smallint[])
+      )) and s.lane = any (%(lanes)s::smallint[]) and (%(key)s::text is null or s.key = %(key)s::text)
       offset 0
     )
     union all
@@ -40,6 +41,7 @@ found as materialized (
       select n.id from outbox.events as n
       where n.xid >= pg_snapshot_xmax(%(seen)s::pg_snapshot) and n.xid < pg_snapshot_xmax(w.snapshot)
         and pg_visible_in_snapshot(n.xid, w.snapshot) and n.lane = any (%(lanes)s::smallint[])
+        and (%(key)s::text is null or n.key = %(key)s::text)
       offset 0
     )
   ) as e
@@ -58,12 +60,14 @@ select
   )
 """
 """How many events were found, and their ids as one value of 8 bytes each; only those without a receipt or a waiting row
-where `unsettled`. Where more were found than asked for, these are not the first ones."""
+where `unsettled`, and only those of a key where one is given. Where more were found than asked for, these are not the
+first ones."""
 
 LIST_PIECE: LiteralString = """
 select string_agg(int8send(e.id), ''::bytea order by e.id)
 from outbox.events as e
 where e.id > %(position)s and e.id <= %(piece_end)s and e.lane = any (%(lanes)s::smallint[])
+  and (%(key)s::text is null or e.key = %(key)s::text)
   and pg_visible_in_snapshot(e.xid, %(window)s::pg_snapshot)
   and not pg_visible_in_snapshot(e.xid, %(seen)s::pg_snapshot)
   and (not %(unsettled)s or (
@@ -136,6 +140,21 @@ class Listing:
         else:
             self._taken += count
 
+    async def take_out(self, key: str) -> array[int]:
+        """Let go of the ids of a key among those that are listed now, and return them. Raises psycopg.Error."""
+        listed = self.peek(len(self._ids))
+        if not listed:
+            return listed
+        if self._last_id:
+            (ids,) = await self._row(LIST_PIECE, position=listed[0] - 1, piece_end=self.position, key=key)
+        else:
+            _, ids = await self._row(LIST_WINDOW, position=listed[0] - 1, limit=self.piece_count + 1, key=key)
+        is_of_key = set(_numbers(ids)).__contains__
+        self._ids, self._taken = array("q", filterfalse(is_of_key, listed)), 0
+        if not self._ids:
+            await self._list_on()
+        return array("q", filter(is_of_key, listed))
+
     async def _list_on(self) -> None:
         """List the next piece that holds anything, in place of the one that is used up."""
         ids, position = array("q"), self.position
@@ -160,6 +179,7 @@ class Listing:
             "position": self.position,
             "lanes": self.lanes,
             "unsettled": self.unsettled,
+            "key": None,
             **more,
         }
         await self.reading.execute(statement, given, prepare=True)

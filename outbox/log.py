@@ -31,6 +31,7 @@ readers have read out their windows to one and the same snapshot, they stand at 
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -182,6 +183,21 @@ class LogReader:
                 return water.spill(event, behind)
         return None
 
+    async def unlist(self, key: str) -> array[int]:
+        """Take what is listed of a key, and not read, out of what will be read, and return the ids; see `spill_unread`.
+
+        Raises psycopg.Error.
+        """
+        if self._listing is None:
+            return array("q")
+        ids = await self._listing.take_out(key)
+        self._end(self._listing)
+        return ids
+
+    def spill_unread(self, event: Event, event_ids: Sequence[int], behind: Spilled | None) -> Spilled | None:
+        """Keep ids that were unlisted just now, of the key of an event; None where its lane was given up meanwhile."""
+        return self._water.spill_unread(event, event_ids, behind) if event.lane in self.lanes else None
+
     def has_in_hand(self, event_id: EventId) -> bool:
         """Tell whether an event has been read, is not settled, and its lane was not given up meanwhile."""
         return event_id in self._water or any(event_id in water for _, water in self._earlier)
@@ -287,10 +303,14 @@ class LogReader:
         ids = listing.peek(self.slice_count)
         events = [Event._make(row) for row in await self._rows(FETCH, {"ids": _literal(ids)})]
         await listing.advance(len(ids))
+        self._end(listing)
+        return self._hand_out(events)
+
+    def _end(self, listing: Listing) -> None:
+        """The next window may begin, where this one is read out."""
         if listing.is_read_out:
             self._listing = None
             self._windows_to_catch_up = max(0, self._windows_to_catch_up - 1)
-        return self._hand_out(events)
 
     async def _rows(self, statement: LiteralString, arguments: dict[str, Any]) -> list[TupleRow]:
         await self._reading.execute(statement, arguments, prepare=True)

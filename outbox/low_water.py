@@ -71,10 +71,14 @@ class _Window:
         """Return the least id that is in hand or spilled."""
         return min([*self.in_hand, *(spilled.first for spilled in self.spilled)], default=None)
 
+    def cursor_before(self, event_id: EventId | None) -> Cursor:
+        """Return the cursor before an event, or where reading is: one that is spilled may be ahead of that."""
+        return Cursor(self.seen, self.window, self.position if event_id is None else min(self.position, event_id - 1))
+
 
 @dataclass(slots=True, eq=False)
 class Spilled:
-    """Events of one key that were read in one window, and of which only the ids are kept, 8 bytes each, in order.
+    """Events of one key and window that were read or listed, of which only the ids are kept, 8 bytes each, in order.
 
     Attributes:
         lane: Theirs.
@@ -112,9 +116,9 @@ class Spilled:
         """Tell whether they were read in a window."""
         return self._window is window
 
-    def append(self, event: Event) -> None:
-        """Keep another one's id, which is above the others'."""
-        self._ids.append(event.id)
+    def extend(self, event_ids: Iterable[int]) -> None:
+        """Keep other ids, which are above these."""
+        self._ids.extend(event_ids)
 
 
 class LowWater:
@@ -154,11 +158,18 @@ class LowWater:
         """Keep the id alone of an event in hand, behind others of its key."""
         window = self._by_event.pop(event.id)
         del window.in_hand[event.id]
+        return self._spill_of(window, event, [event.id], behind)
+
+    def spill_unread(self, event: Event, event_ids: Iterable[int], behind: Spilled | None) -> Spilled:
+        """Keep ids of the current window that are not read, of the key of an event that is, behind others of it."""
+        return self._spill_of(self._windows[-1], event, event_ids, behind)
+
+    def _spill_of(self, window: _Window, event: Event, event_ids: Iterable[int], behind: Spilled | None) -> Spilled:
         spilled = behind
         if spilled is None or not spilled.is_of(window):
             spilled = Spilled(event.lane, event.created_at, window, self)
             window.spilled.append(spilled)
-        spilled.append(event)
+        spilled.extend(event_ids)
         return spilled
 
     def take_back(self, window: _Window, events: Iterable[Event]) -> None:
@@ -208,9 +219,7 @@ class LowWater:
             leaving = [(event.id, event.lane) for event in window.in_hand.values() if event.lane in lanes]
             leaving += [(spilled.first, spilled.lane) for spilled in window.spilled if spilled.lane in lanes]
             window.spilled = [spilled for spilled in window.spilled if spilled.lane not in lanes]
-            taken += [
-                (lane, event_id, Cursor(window.seen, window.window, event_id - 1)) for event_id, lane in sorted(leaving)
-            ]
+            taken += [(lane, event_id, window.cursor_before(event_id)) for event_id, lane in sorted(leaving)]
         self.settled([event_id for _, event_id, _ in taken])
         return taken
 
@@ -218,8 +227,7 @@ class LowWater:
         """Return the cursor before which everything is settled."""
         self._drop_settled_windows(keep_last=True)
         first = self._windows[0]
-        oldest = first.oldest()
-        return Cursor(first.seen, first.window, first.position if oldest is None else oldest - 1)
+        return first.cursor_before(first.oldest())
 
     def _drop_settled_windows(self, *, keep_last: bool) -> None:
         while len(self._windows) > keep_last and not self._windows[0].in_hand and not self._windows[0].spilled:

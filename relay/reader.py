@@ -178,6 +178,8 @@ class Reader:
                 crash_count = known.crashes.get(event.id, 0)
                 suspect = known.relay_died or crash_count > 0
                 self.offer(Delivery(event, steps=steps.get(event.id, []), suspect=suspect, crash_count=crash_count))
+        if log.unread_count > self.in_hand_max:
+            await self.spill.pass_over(log, events)
 
     async def _wait_for_room(self) -> None:
         """Wait until half of the room is empty; where that hardly moves, hot keys fill it."""

@@ -1,17 +1,19 @@
 """Keeps hot keys from filling the relay: of what is read for them and can't run soon, it keeps only the ids.
 
-    room full, and it stays full -> the keys of which most is in hand are hot
-    hot key: the first few of it stay in hand; the others spill, 8 bytes each, and what is read of it later, behind them
-    few of it are left in hand   -> the next ones are fetched by primary key, and go on as if they had just been read
+    room full, and it stays full    -> the keys of which most is in hand are hot
+    more is listed than there is room, and much of what is read is one key's and queues up -> it is hot
+    hot key: the first few of it stay in hand; the others spill, 8 bytes each; behind them what is listed of it, without
+             being read, and what is read of it later
+    few of it are left in hand      -> the next ones are fetched by primary key, and go on as if they had just been read
 
-Nothing is written for it: what is spilled has been read and is not settled, so that a successor finds it in the log.
+Nothing is written for it: what is spilled is not settled, so that a successor finds it in the log.
 """
 
 from __future__ import annotations
 
 from collections import Counter as Tally
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import anyio
@@ -25,13 +27,17 @@ from outbox.low_water import Spilled
 from outbox.suspects import load_suspicion
 from outbox.waiting import load_steps
 from relay.delivery import Delivery
+from relay.metrics import RelayMetrics
 from relay.scheduler import Scheduler
 
 _KEPT_MAX = 100
 """Events of a hot key in hand: one of them runs at a time."""
 
+_KEYS_PASSED_OVER_MAX = 16
+"""Keys that one slice may show to be hot: each has as large a part of it at least."""
+
 SPILLED_MAX = 4_000_000
-"""Ids that are kept at once, of all keys: 36 MB at most. Reading pauses at it."""
+"""Ids that are kept at once, of all keys: reading pauses at it. With what was listed before, 36 MB at most."""
 
 
 @dataclass(slots=True)
@@ -53,6 +59,7 @@ class Spill:
         offer: Takes a delivery.
         in_hand_max: The room that hot keys may not fill.
         on_room: Called when ids are fewer.
+        metrics: Events emitted.
         count: How many ids are kept.
     """
 
@@ -61,6 +68,7 @@ class Spill:
     offer: Callable[[Delivery], None]
     in_hand_max: int
     on_room: Callable[[], None]
+    metrics: RelayMetrics
     count: int = 0
     _hot: dict[str, _HotKey] = field(default_factory=dict)
     _wanted: anyio.Event = field(default_factory=anyio.Event)
@@ -85,9 +93,36 @@ class Spill:
     def make_room(self, logs: Sequence[LogReader]) -> bool:
         """Find out which keys are hot, and spill most of what is in hand of them. False: there is none."""
         in_hand = [(log, event) for log in logs for event in log.in_hand()]
-        counts = Tally(event.key for _, event in in_hand if event.key is not None and event.key not in self._hot)
+        counts = self._count(in_hand)
         kept = self._kept_count(len(self._hot) + len(counts))
         found = {key: count for key, count in counts.items() if count > 2 * kept}
+        self._heat(found, in_hand)
+        return bool(found)
+
+    async def pass_over(self, log: LogReader, events: Sequence[Event]) -> None:
+        """Have no more of a hot key be read from what is listed, of which some events were just read.
+
+        A key that takes much of them is hot where handlers don't keep up with it. Raises psycopg.Error.
+        """
+        for key, count in Tally(event.key for event in events).most_common(_KEYS_PASSED_OVER_MAX):
+            if key is None or count * _KEYS_PASSED_OVER_MAX < len(events):
+                continue
+            if key not in self._hot:
+                in_hand = [(log, event) for event in log.in_hand()]
+                queued_count = self._count(in_hand)[key]
+                if queued_count < self.in_hand_max // 4:
+                    continue
+                self._heat({key: queued_count}, in_hand)
+            event_ids = await log.unlist(key)
+            if event_ids:
+                self._spill_unread(log, next(event for event in events if event.key == key), event_ids)
+
+    def _count(self, in_hand: Sequence[tuple[LogReader, Event]]) -> Tally[str]:
+        """Return how many events are in hand of each key that is not hot."""
+        return Tally(event.key for _, event in in_hand if event.key is not None and event.key not in self._hot)
+
+    def _heat(self, found: Mapping[str, int], in_hand: Sequence[tuple[LogReader, Event]]) -> None:
+        """Spill most of what is in hand of keys, of which so many events each are in hand."""
         kept = self._kept_count(len(self._hot) + len(found))
         evicted = {delivery.event.id for delivery in self.scheduler.evict(found, kept)}
         lanes = {event.key: event.lane for _, event in in_hand}
@@ -97,7 +132,6 @@ class Spill:
                 hot = self._hot[event.key]
                 hot.in_hand_count -= 1
                 self._spill(log, event, hot)
-        return bool(found)
 
     def settled(self, logs: Sequence[LogReader], event_ids: Sequence[EventId]) -> None:
         """Events are about to be let go that are settled durably: where few of a hot key are left, fetch more."""
@@ -141,6 +175,23 @@ class Spill:
         if not hot.spilled or hot.spilled[-1] is not spilled:
             hot.spilled.append(spilled)
         self.count += 1
+        if self._has_room(hot):
+            self._wanted.set()
+
+    def _spill_unread(self, log: LogReader, event: Event, event_ids: Sequence[int]) -> None:
+        """Keep the ids of what was listed of an event's key."""
+        assert event.key is not None
+        hot = self._hot.get(event.key)
+        if hot is None:  # what was in hand of it has ended meanwhile, or most of it
+            hot = _HotKey(event.lane, sum(other.key == event.key for other in log.in_hand()))
+        spilled = log.spill_unread(event, event_ids, hot.spilled[-1] if hot.spilled else None)
+        if spilled is None:
+            return  # its lane was given up
+        self._hot[event.key] = hot
+        self.metrics.read([event.type] * len(event_ids))  # of a key's events most are of one type
+        if not hot.spilled or hot.spilled[-1] is not spilled:
+            hot.spilled.append(spilled)
+        self.count += len(event_ids)
         if self._has_room(hot):
             self._wanted.set()
 

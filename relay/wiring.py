@@ -124,6 +124,7 @@ class Relay:
             offer=relay.offer,
             in_hand_max=settings.in_hand_max,
             on_room=relay.make_room,
+            metrics=metrics,
         )
         relay.reader = Reader(
             connection=reading,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, LiteralString
@@ -20,7 +20,7 @@ from outbox.emit import emit
 from outbox.event import LANE_COUNT, Event, EventId, Lane
 from outbox.listing import LIST_WINDOW
 from outbox.log import READ_NEXT_WINDOW, LogReader, fetch, load_cursors, take_snapshot
-from outbox.low_water import Cursor, LowWater
+from outbox.low_water import Cursor, LowWater, Spilled
 from tests.outbox.store import Store, events, ids
 
 pytestmark = pytest.mark.anyio
@@ -336,6 +336,77 @@ async def test_what_is_spilled_is_not_settled(store: Store) -> None:
     assert departure.low_water().position == of[3].id - 1
 
 
+@pytest.mark.parametrize("seed", range(6))
+async def test_what_is_passed_over_of_a_key_is_neither_lost_nor_read_twice(  # noqa: C901 (a relay's whole life)
+    database: str, seed: int
+) -> None:
+    """A successor finds all that is not settled, and who takes it back piece by piece, has it in its order."""
+    chance = random.Random(seed)
+    async with await reading(database) as connection:
+        reader = LogReader(connection, LANES, Cursor(), slice_count=4, piece_count=9 if seed % 2 else 1000)
+        emitted: dict[EventId, str] = {}
+        settled: set[EventId] = set()
+        in_hand: list[Event] = []
+        spilled: deque[Spilled] = deque()
+        saved = Cursor()
+        hot: list[EventId] = []
+
+        async def settle(some: list[Event]) -> None:
+            nonlocal in_hand
+            await settle_some(connection, ids(some))
+            reader.settled(ids(some))
+            settled.update(ids(some))
+            in_hand = [event for event in in_hand if event.id not in settled]
+
+        async def take_back() -> None:
+            head = spilled[0].head(3)
+            back = await fetch(connection, head)
+            spilled[0].take_back(len(head), back)
+            in_hand.extend(back)
+            hot.extend(head)
+            if not spilled[0]:
+                spilled.popleft()
+
+        async def read() -> None:
+            for event in await reader.read():
+                if event.key == "hot" and spilled:
+                    keep(reader.spill(event, spilled[-1]))
+                else:
+                    in_hand.append(event)
+                    hot.extend([event.id] if event.key == "hot" else [])
+            of_key = next((event for event in in_hand if event.key == "hot"), None)
+            if of_key is not None and chance.random() < 0.5 and (event_ids := await reader.unlist("hot")):
+                keep(reader.spill_unread(of_key, event_ids, spilled[-1] if spilled else None))
+
+        def keep(kept: Spilled | None) -> None:
+            assert kept is not None
+            if not spilled or spilled[-1] is not kept:
+                spilled.append(kept)
+
+        for _ in range(14):
+            async with connection.transaction():
+                for _ in range(chance.randint(0, 25)):
+                    key = chance.choice(("hot", "hot", "a", "b"))
+                    emitted[await emit(connection, "t", {}, key=key)] = key
+            for _ in range(chance.randint(0, 4)):
+                await read()
+            await settle(chance.sample(in_hand, len(in_hand) // 2))
+            if spilled and chance.random() < 0.5:
+                await take_back()
+            if chance.random() < 0.5:
+                [(_, saved)] = reader.low_waters()
+        successor = LogReader(connection, LANES, saved, slice_count=4, piece_count=3 if seed % 2 else 1000)
+        found = ids(await read_out(successor))
+        assert sorted(found) == sorted(set(emitted) - settled)
+
+        expected = [event_id for event_id, key in emitted.items() if key == "hot"]
+        for _ in expected:
+            await read()
+            while spilled:
+                await take_back()
+        assert hot == expected
+
+
 def test_the_low_water_stands_where_the_first_event_in_hand_is() -> None:
     """Later windows that are settled do not move it past an earlier one that is not."""
     water = LowWater(Cursor())
@@ -405,7 +476,14 @@ async def test_what_a_look_reads_of_a_large_window_does_not_grow_with_it(databas
         window = {"seen": seen, "lanes": list(LANES)}
         look = {**window, "target": None, "limit": 101}
         assert await events_read(connection, READ_NEXT_WINDOW, look) == 101
-        piece = {**window, "window": await take_snapshot(connection), "position": 0, "unsettled": False, "limit": 700}
+        piece = {
+            **window,
+            "window": await take_snapshot(connection),
+            "position": 0,
+            "unsettled": False,
+            "key": None,
+            "limit": 700,
+        }
         assert await events_read(connection, LIST_WINDOW, piece) == 700
 
 

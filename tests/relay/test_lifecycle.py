@@ -297,7 +297,7 @@ async def test_reading_pauses_while_too_much_is_in_hand(database: str, store: St
     names = [f"e{number:02}" for number in range(30)]
     script.acts = {name: [gate] for name in names}
     for name in names:
-        await emit(store, name, key="k")
+        await emit(store, name)
     async with working(settings(database, in_hand_max=5, slice_count=2), script) as url:
         await gate.entered.wait()
         await eventually(lambda: has_read(url, 6))

@@ -1,0 +1,83 @@
+"""One key with far more events than its handler can take: others go on, and it goes on in its order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from outbox.outcome import Published
+from schema.embedded import EmbeddedPostgres
+from tests.relay.running import Gate, Script, Store, all_settled, emit, get, settings, state_is, value, working
+from tests.relay.statements import FETCH, counting
+
+pytestmark = pytest.mark.anyio
+
+EMITTED = 'outbox_events_emitted_total{type="t"} 1003.0'
+
+
+@pytest.mark.parametrize("sequence", [None, "s"])
+async def test_a_hot_key_keeps_nobody_from_being_read(
+    database: str, store: Store, script: Script, sequence: str | None
+) -> None:
+    """With far more of it queued than the relay has room for, others are handled; then it goes on, in its order."""
+    gate = Gate()
+    script.acts["hot"] = [gate]
+    many = "select count(outbox.emit('t', '{\"name\": \"hot\"}', 'k', sequence => %s)) from generate_series(1, 1000)"
+    async with working(settings(database, in_hand_max=40, slice_count=20), script):
+        await store.execute(many, [sequence])
+        await gate.entered.wait()
+        for number in range(3):
+            await state_is(store, await emit(store, f"other{number}", key=f"l{number}"), "published", seconds=10)
+        assert await value(store, "select count(*) from outbox.receipts") == 3
+        assert await value(store, "select count(*) from outbox.waiting") == 0
+        gate.opened.set()
+        await all_settled(store, 1003, seconds=60)
+    handled = [ledger.event.id for name, ledger in script.handled if name == "hot"]
+    assert handled == sorted(set(handled))
+
+
+async def test_what_is_spilled_of_a_hot_key_is_found_by_the_next_relay(
+    database: str, store: Store, script: Script
+) -> None:
+    """Nothing is written of it: it is in the log, behind the cursor that was saved."""
+    gate = Gate()
+    script.acts["hot"] = [gate, Published()]
+    many = "select count(outbox.emit('t', '{\"name\": \"hot\"}', 'k', sequence => 's')) from generate_series(1, 500)"
+    async with working(settings(database, in_hand_max=40, slice_count=20, shutdown_seconds=0.1), script):
+        await store.execute(many)
+        await gate.entered.wait()
+        await state_is(store, await emit(store, "other", key="l"), "published", seconds=10)
+    async with working(settings(database, in_hand_max=40, slice_count=20), script):
+        await all_settled(store, 501, seconds=60)
+    handled = [ledger.event.id for name, ledger in script.handled if name == "hot"][1:]
+    assert handled == sorted(set(handled))
+    assert len(handled) == 500
+
+
+@pytest.mark.parametrize("is_backlog", [False, True])
+@pytest.mark.parametrize("sequence", [None, "s"])
+async def test_a_hot_keys_backlog_is_not_read_before_what_others_emit_after_it(
+    own_server: Callable[..., EmbeddedPostgres], script: Script, is_backlog: bool, sequence: str | None
+) -> None:
+    """It is passed over as soon as it shows: of 1,000 events a few slices are read, and then those of others."""
+    gate = Gate()
+    script.acts["hot"] = [gate]
+    many = "select count(outbox.emit('t', '{\"name\": \"hot\"}', 'k', sequence => %s)) from generate_series(1, 1000)"
+    async with counting(own_server) as counted:
+        store = counted.store
+        if is_backlog:
+            await store.execute(many, [sequence])
+        async with working(settings(counted.dsn, in_hand_max=100, slice_count=20), script) as url:
+            if not is_backlog:
+                await store.execute(many, [sequence])
+            await gate.entered.wait()
+            for number in range(3):
+                await state_is(store, await emit(store, f"other{number}", key=f"l{number}"), "published", seconds=10)
+            assert await counted.returned(FETCH) < 200
+            assert await value(store, "select count(*) from outbox.receipts") == 3
+            assert EMITTED in (await get(f"{url}/metrics"))[1].splitlines()
+            gate.opened.set()
+            await all_settled(store, 1003, seconds=60)
+    handled = [ledger.event.id for name, ledger in script.handled if name == "hot"]
+    assert handled == sorted(set(handled))
