@@ -230,11 +230,12 @@ class Timers:
         return True
 
     async def _hand_over(self, taken: list[Due]) -> None:
-        unknown = [due.event.id for due in taken if due.reason is Reason.UNKNOWN]
-        resolutions = await load_resolutions(self.connection, unknown) if unknown else {}
         event_ids = [due.event.id for due in taken]
         steps = await load_steps(self.connection, event_ids) if taken else {}
         known = await load_suspicion(self.connection, event_ids) if taken else Suspicion()
+        # What a relay died of is settled at a person's word without being handled again, whatever it waited for since.
+        decided = [each.event.id for each in taken if each.reason is Reason.UNKNOWN or each.event.id in known.crashes]
+        resolutions = await load_resolutions(self.connection, decided) if decided else {}
         for due in taken:
             if due.event.lane in self._given_up:
                 continue

@@ -28,7 +28,7 @@ from outbox.errors import DeadlinePassed, EventCancelled, EventResolved, LeaseLo
 from outbox.event import Event, Lane
 from outbox.handler import Handler
 from outbox.ledger import Ledger, WriteStep
-from outbox.outcome import Cancelled, Dead, Defer, Expired, Outcome, Reason, Retry, Unknown, flaw
+from outbox.outcome import Cancelled, Dead, Defer, Expired, Outcome, Published, Reason, Retry, Unknown, flaw
 from outbox.resolution import Resolution
 from relay.clock import DatabaseClock
 from relay.delivery import Delivery, Park, PutBack
@@ -158,9 +158,10 @@ class Workers:
                 self._one_is_waking = False
                 continue
             self.wake()
-            is_live = delivery.resolution is not None and await self._resolve(delivery, delivery.resolution)
-            is_live = is_live and delivery.event.type in self.handlers
-            refusal = None if is_live else self._without_handler(delivery)
+            if delivery.resolution is not None and await self._resolve(delivery, delivery.resolution):
+                refusal = self._at_a_persons_word(delivery, delivery.resolution)
+            else:
+                refusal = self._without_handler(delivery)
             self._conclude(delivery, refusal or await self._handle(delivery, scope))
             turns += 1
             if turns >= _TURNS_MAX:
@@ -170,7 +171,7 @@ class Workers:
     async def _resolve(self, delivery: Delivery, resolution: Resolution) -> bool:
         """Make the step that a person's decision says, and tell whether it is that something is live."""
         if not resolution.applies_to(delivery.steps):
-            return False
+            return resolution.published
         ledger = Ledger(delivery.event, self.write_step, delivery.steps)
         self._resolving.add(delivery)
         try:
@@ -212,6 +213,12 @@ class Workers:
                 if delivery.dispatched_at < overdue:
                     scope.cancel()
 
+    def _at_a_persons_word(self, delivery: Delivery, resolution: Resolution) -> Outcome | None:
+        """Return how an event ends that a person says is live, where no handler may be called; None where one may."""
+        if delivery.event.type in self.handlers and delivery.crash_count < self.crashes_max:
+            return None
+        return Published(resolution.detail)
+
     def _without_handler(self, delivery: Delivery) -> Outcome | Park | PutBack | None:
         """Return what becomes of a delivery that is not dispatched; None for one that is."""
         database_now = self.clock.now()
@@ -226,8 +233,11 @@ class Workers:
             )
         if delivery.crash_count >= self.crashes_max:
             sentence = f"{delivery.crash_count} relays died while they handled it"
-            # What may be live is not given up blindly: a person looks.
-            return Unknown(sentence, None) if delivery.has_open_intent else Dead(sentence, "crashed_relay")
+            if delivery.has_open_intent:
+                return Unknown(sentence, None)  # not given up blindly: a person looks
+            if delivery.may_be_live:
+                sentence = f"{sentence}, after a call of it had taken effect: it may be live"
+            return Dead(sentence, "crashed_relay")
         return admit(delivery, now=time.monotonic(), database_now=database_now, holds=self.holds)
 
     async def _handle(self, delivery: Delivery, scope: anyio.CancelScope) -> Outcome | PutBack:

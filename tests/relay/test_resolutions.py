@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import anyio
 import pytest
 
 from outbox.event import Event, EventId
 from outbox.ledger import Ledger
 from outbox.outcome import Outcome, Published, Retry, Unknown
 from outbox.resolution import resolve
+from relay.app import serve
 from tests.relay.running import Gate, Script, Store, emit, rows, settings, state_is, value, working
 
 pytestmark = pytest.mark.anyio
+
+KILLED = """
+with dead as (
+  insert into outbox.relays (name, version, leased_until, retired_at)
+  select 'dead', '0', clock_timestamp() - interval '2 seconds', clock_timestamp() - interval '1 second'
+  from generate_series(1, 3)
+  returning id
+)
+insert into outbox.dispatches (event_id, relay_id) select %s, id from dead
+"""
+"""An event killed as many relays as it may."""
 
 STEPS = "select name || ' ' || state from outbox.steps where event_id = %s order by position"
 
@@ -144,3 +157,64 @@ async def test_what_is_live_does_not_end_as_cancelled(database: str, store: Stor
         await store.execute("select outbox.cancel(%s)", [event_id])
         gate.opened.set()
         await state_is(store, event_id, "published")
+
+
+async def test_what_a_person_says_is_live_needs_no_handler(database: str, store: Store, script: Script) -> None:
+    """The project that brought it was removed meanwhile."""
+    async with working(settings(database), script):
+        event_id = await asked(store, script)
+    await resolve(store, event_id, published=True, remote_id="17")
+    stop = anyio.Event()
+    async with serve(settings(database), stop, factories={"u": script.open}):
+        await state_is(store, event_id, "published")
+        stop.set()
+    assert await value(store, "select result ->> 'remote_id' from outbox.receipts") == "17"
+
+
+@pytest.mark.parametrize("reason", ["unknown", "retry"])
+async def test_what_a_person_says_is_live_ends_so_though_it_kills_relays(
+    database: str, store: Store, script: Script, reason: str
+) -> None:
+    """Once it has killed as many as it may, whatever it waited for last, no handler is called and it is not dead."""
+    async with working(settings(database), script):
+        event_id = await asked(store, script)
+    await resolve(store, event_id, published=True, remote_id="17")
+    await store.execute("update outbox.waiting set reason = %s", [reason])
+    await store.execute(KILLED, [event_id])
+    async with working(settings(database), script):
+        await state_is(store, event_id, "published")
+    assert script.calls == ["a"]
+    assert await rows(store, STEPS, [event_id]) == [("publish intent",), ("publish done",)]
+    assert await rows(store, "select result ->> 'remote_id', error from outbox.receipts") == [("17", None)]
+
+
+async def test_what_a_person_says_is_not_live_is_not_tried_again_where_it_kills_relays(
+    database: str, store: Store, script: Script
+) -> None:
+    """It is dead."""
+    async with working(settings(database), script):
+        event_id = await asked(store, script)
+    await resolve(store, event_id, published=False)
+    await store.execute(KILLED, [event_id])
+    async with working(settings(database), script):
+        await state_is(store, event_id, "dead")
+    assert script.calls == ["a"]
+
+
+async def test_what_went_live_before_it_killed_its_relays_says_so(database: str, store: Store, script: Script) -> None:
+    """It is dead, for its handler never came to an end; whoever reads that is told that it may be live."""
+
+    async def publish(event: Event, ledger: Ledger) -> Outcome:
+        await ledger.intent("publish", fingerprint="f", detail={}, call_seconds=1)
+        await ledger.done("publish", {"remote_id": "17"})
+        return Retry("the connection went away", after_seconds=1)
+
+    script.acts["a"] = [publish]
+    async with working(settings(database), script):
+        event_id = await emit(store, "a", key="k")
+        await state_is(store, event_id, "waiting:retry")
+    await store.execute(KILLED, [event_id])
+    async with working(settings(database), script):
+        await state_is(store, event_id, "dead")
+    sentence = "3 relays died while they handled it, after a call of it had taken effect: it may be live"
+    assert await value(store, "select error from outbox.receipts") == sentence
