@@ -5,6 +5,7 @@ emit.py                 an application's side: write an event in its own transac
 log.py listing.py       the relay's side of the log: windows; what a large one holds
 low_water.py            the relay's side of the log: cursors, what is in hand, and what may be saved
 batch.py settle.py      the relay's side of outcomes: every durable write, fenced
+take_over.py            the relay's side of lanes that it just took: what was left in doubt
 ledger.py               a handler's side of its steps: intents before irreversible calls
 handler.py              what delivers events of one type
 operations.py           a person's side: find, cancel, release

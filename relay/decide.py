@@ -13,7 +13,7 @@ from outbox.outcome import Cancelled, Dead, Defer, Expired, Hold, Outcome, Publi
 from relay.backoff import Backoff
 from relay.delivery import Delivery, Park
 
-_RECONCILE_FIRST_SECONDS = 5.0
+RECONCILE_FIRST_SECONDS = 5.0
 """The hold of an unknown outcome outlasts its wait: nothing else of the key may be dispatched before the reconcile."""
 
 
@@ -81,7 +81,7 @@ def decide(delivery: Delivery, outcome: Outcome | Park, policy: Policy) -> Rows:
             delivery.deferrals += 1
             hold = None
             if unknown_seconds is not None and event.key is not None:
-                hold = HoldRow("key", event.key, unknown_seconds + _RECONCILE_FIRST_SECONDS, Reason.UNKNOWN)
+                hold = HoldRow("key", event.key, unknown_seconds + RECONCILE_FIRST_SECONDS, Reason.UNKNOWN)
             return Rows(
                 wait=_wait(delivery, Reason.UNKNOWN, math.inf if unknown_seconds is None else unknown_seconds, error),
                 tried=Try(event, Reason.UNKNOWN, error, context),

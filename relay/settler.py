@@ -29,7 +29,8 @@ from outbox.ledger import Step
 from outbox.low_water import Cursor
 from outbox.outcome import Cancelled, Outcome, Reason
 from outbox.settle import promote, promote_orphans, release, save_cursor, settle
-from relay.decide import Policy, Rows, decide, decide_unwritable
+from outbox.take_over import hold_doubts
+from relay.decide import RECONCILE_FIRST_SECONDS, Policy, Rows, decide, decide_unwritable
 from relay.delivery import Delivery, Park
 from relay.holds import Holds
 from relay.metrics import RelayMetrics
@@ -165,9 +166,13 @@ class Settler:
         async with self._writing:
             await release(self.connection, self.relay_id, low_waters())
 
-    async def promote_orphans(self, lanes: Sequence[Lane]) -> None:
-        """Let go on what a dead relay left parked in lanes that were just taken. Raises what `run` raises."""
+    async def take_over(self, lanes: Sequence[Lane]) -> None:
+        """Let go on what a dead relay left parked in lanes that were just taken; hold what comes after a doubt.
+
+        Raises what `run` raises.
+        """
         async with self._writing:
+            await hold_doubts(self.connection, self.relay_id, lanes, RECONCILE_FIRST_SECONDS)
             await promote_orphans(self.connection, self.relay_id, lanes)
 
     async def _write(self, pending: Pending) -> list[Pending]:

@@ -178,7 +178,7 @@ class Relay:
         """Work on lanes that were just taken, from where their owner before us has left them."""
         cursors = await load_cursors(connection, lanes)
         blocked = await load_blocked_sequences(connection, lanes)
-        await self.settler.promote_orphans(lanes)
+        await self.settler.take_over(lanes)
         look = self.holds.begin_look()
         held = await load_holds(connection)
         self.holds.looked(look, [(hold.key, time.monotonic() + hold.seconds) for hold in held])

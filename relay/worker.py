@@ -159,10 +159,10 @@ class Workers:
                 continue
             self.wake()
             if delivery.resolution is not None and await self._resolve(delivery, delivery.resolution):
-                refusal = self._at_a_persons_word(delivery, delivery.resolution)
+                instead: Outcome | Park | PutBack | None = self._at_a_persons_word(delivery, delivery.resolution)
             else:
-                refusal = self._without_handler(delivery)
-            self._conclude(delivery, refusal or await self._handle(delivery, scope))
+                instead = self._without_handler(delivery)
+            self._conclude(delivery, instead or await self._handle(delivery, scope))
             turns += 1
             if turns >= _TURNS_MAX:
                 turns = 0
