@@ -30,8 +30,8 @@ from relay.delivery import Delivery
 from relay.metrics import RelayMetrics
 from relay.scheduler import Scheduler
 
-_KEPT_MAX = 100
-"""Events of a hot key in hand: one of them runs at a time."""
+_KEPT_MAX = 1000
+"""Events of a hot key in hand: one of them runs at a time, but with less at once more is fetched for each."""
 
 _KEYS_PASSED_OVER_MAX = 16
 """Keys that one slice may show to be hot: each has as large a part of it at least."""
