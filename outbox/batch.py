@@ -130,6 +130,7 @@ def arguments_of(batch: Batch) -> list[Any]:
         encode([_try_record(row) for row in batch.tries]),
         [event.id for event in batch.suspects],
         batch.acquitted,
+        [row.event.id for row in batch.waits],
     ]
 
 

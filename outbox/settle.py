@@ -5,8 +5,9 @@ round trip. The statement begins with the fence: it locks the relay's own row `f
 incarnation is not retired and owns the lanes that it touches. Retiring needs that row exclusively, so either the
 write is first, or it finds no fence and writes nothing.
 
-Holds are locked before waiting rows, as outbox.release() does: neither waits for the other in a circle, and nothing is
-left waiting for a hold that is gone. Relays lock the app's hold one at a time.
+Holds are locked before waiting rows, and waiting rows in the order of their events, as the SQL functions do that change
+many: nobody waits for another in a circle, and nothing is left waiting for a hold that is gone. Relays lock the app's
+hold one at a time.
 
 In PostgreSQL's own form, $1: psycopg takes a text with other placeholders apart at each execution, where it is long.
 
@@ -104,8 +105,17 @@ held as (
 holds_first as materialized (
   select (select count(*) from holding) + (select count(*) from held) as locked_count
 ),
+waiting_first as materialized (
+  select count(*) as locked_count
+  from (
+    select from fence, holds_first, outbox.waiting as w
+    where w.event_id = any ($7::bigint[] || $12::bigint[])
+    order by w.event_id
+    for update of w
+  ) as locked
+),
 no_longer_waiting as (
-  delete from outbox.waiting as w using fence, holds_first
+  delete from outbox.waiting as w using fence, waiting_first
   where w.event_id = any ($7::bigint[])
 ),
 waits as (
@@ -127,7 +137,7 @@ waits as (
       t.expires_at
     ),
     t.attempts, t.deferrals, t.error, t.owed_since
-  from fence, holds_first, jsonb_to_recordset($8::jsonb) as t (
+  from fence, waiting_first, jsonb_to_recordset($8::jsonb) as t (
     event_id bigint, lane smallint, key text, sequence text, reason text, delay_seconds float8, for_hold boolean,
     expires_at timestamptz, attempts integer, deferrals integer, error text, owed_since timestamptz
   )
@@ -154,7 +164,7 @@ told as materialized (
 )
 """
 """What else there may be: holds to wait for $5, new holds $6, events that wait no more $7, that wait $8, tries $9,
-suspects $10, acquitted $11."""
+suspects $10, acquitted $11, ids of those that wait $12."""
 
 SETTLE_PLAIN: LiteralString = (
     FENCE
@@ -225,10 +235,14 @@ heads as (
     limit 1
   ) as h on true
 ),
-promoted as (
-  update outbox.waiting as w set due_at = clock_timestamp()
-  from heads, fence
+locked as materialized (
+  select w.event_id from fence, heads, outbox.waiting as w
   where w.event_id = heads.event_id and heads.reason = 'parked'
+  order by w.event_id
+  for update of w
+),
+promoted as (
+  update outbox.waiting as w set due_at = clock_timestamp() from locked where w.event_id = locked.event_id
 )
 select heads.key, heads.sequence, heads.event_id is null as free from fence, heads
 """
@@ -240,14 +254,18 @@ The lanes need no proof: the relay writes one statement at a time, and has just 
 PROMOTE_ORPHANS: LiteralString = (
     FENCE
     + """,
-promoted as (
-  update outbox.waiting as w set due_at = clock_timestamp()
-  from fence
+locked as materialized (
+  select w.event_id from fence, outbox.waiting as w
   where w.lane = any ($2::smallint[]) and w.reason = 'parked' and w.due_at > clock_timestamp()
     and not exists (
       select from outbox.waiting as earlier
       where earlier.key = w.key and earlier.sequence = w.sequence and earlier.event_id < w.event_id
     )
+  order by w.event_id
+  for update of w
+),
+promoted as (
+  update outbox.waiting as w set due_at = clock_timestamp() from locked where w.event_id = locked.event_id
 )
 select id from fence
 """

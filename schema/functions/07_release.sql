@@ -2,7 +2,8 @@
 --
 -- Called by: operators; the command line, when an account gets a new token.
 -- Locks:     the hold's row, then the rows in outbox.waiting that wait for it. A relay that parks an event for a hold
---            locks the hold first too, so that what it parks meanwhile is either seen here or finds no hold.
+--            locks the hold first too, so that what it parks meanwhile is either seen here or finds no hold. Waiting rows
+--            are locked in the order of their events, as relays do: neither waits for the other in a circle.
 -- Raises:    nothing; returns how many events go on.
 create or replace function outbox.release(key text, reason text default null) returns bigint
 language plpgsql
@@ -18,7 +19,13 @@ begin
   -- Due at one instant, they go on in the order of their ids.
   released_at := clock_timestamp();
   update outbox.waiting as w set due_at = released_at
-  where w.reason in ('held', 'rate_limited') and (release.key is null or w.key = release.key);
+  from (
+    select held.event_id from outbox.waiting as held
+    where held.reason in ('held', 'rate_limited') and (release.key is null or held.key = release.key)
+    order by held.event_id
+    for update
+  ) as locked
+  where w.event_id = locked.event_id;
   get diagnostics released_count = row_count;
   perform pg_notify('outbox', 'holds');
   perform outbox.record('release', released_count, release.reason, key => release.key);

@@ -2,7 +2,7 @@
 -- outbox.cancel() does it. Returns how many events that are.
 --
 -- Called by: operators, through `outbox cancel --replay` or psql.
--- Locks:     the replay's row, so that no slice is half emitted; then the waiting rows of its events.
+-- Locks:     the replay's row, so that no slice is half emitted; then the waiting rows of its events, in their order.
 -- Raises:    OB009 there is no such replay. Cancelling twice is no error.
 create or replace function outbox.cancel_replay(replay_id bigint, reason text default null) returns bigint
 language plpgsql
@@ -24,8 +24,15 @@ begin
   on conflict do nothing;
   get diagnostics cancelled_count = row_count;
   update outbox.waiting as w set due_at = clock_timestamp()
-  from outbox.replayed_events as m
-  where m.replay_id = cancel_replay.replay_id and w.event_id = m.event_id;
+  from (
+    select emitted.event_id
+    from outbox.replayed_events as m
+    join outbox.waiting as emitted on emitted.event_id = m.event_id
+    where m.replay_id = cancel_replay.replay_id
+    order by emitted.event_id
+    for update of emitted
+  ) as locked
+  where w.event_id = locked.event_id;
   perform pg_notify('outbox', 'waiting');
   perform outbox.record(
     'cancel', cancelled_count, cancel_replay.reason, detail => jsonb_build_object('replay', cancel_replay.replay_id)

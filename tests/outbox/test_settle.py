@@ -490,3 +490,24 @@ async def test_a_receipt_and_a_release_do_not_wait_in_a_circle(store: Store, oth
         await other.execute("select outbox.release('k')")
     assert await value(store, "select count(*) from outbox.receipts") == 1
     assert await value(store, "select due_at <= clock_timestamp() from outbox.waiting") is True
+
+
+@pytest.mark.parametrize("who", ["relay", "release"])
+async def test_waiting_rows_are_locked_in_the_order_of_their_events(
+    store: Store, other: Store, observer: Store, who: str
+) -> None:
+    """Who waits for an earlier event's row holds no later one's, or two could wait for each other in a circle."""
+    relay_id = await incarnate(store)
+    ended, early, late = await events(store, 3, key="k")
+    waits = [wait(late, Reason.HELD), wait(early, Reason.HELD), wait(ended, Reason.HELD)]
+    await settle(store, relay_id, Batch(waits=waits))
+    batch = Batch(receipts=[receipt(late, was_waiting=True)], waits=[waits[1], waits[2]])
+    async with anyio.create_task_group() as group, other.transaction():
+        await other.execute("select from outbox.waiting where event_id = %s for update", [ended.id])
+        if who == "relay":
+            group.start_soon(settle, store, relay_id, batch)
+        else:
+            group.start_soon(store.execute, "select outbox.release('k')")
+        await blocked(observer, store)
+        free = "select event_id from outbox.waiting order by event_id for update skip locked"
+        assert await rows(observer, free) == [(early.id,), (late.id,)]
