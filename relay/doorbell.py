@@ -40,7 +40,7 @@ from psycopg.rows import TupleRow
 
 from outbox import database, lease, pooled
 from outbox.errors import DatabaseUnsuitable
-from outbox.event import Lane, RelayId
+from outbox.event import LANE_COUNT, Lane, RelayId
 from relay.metrics import RelayMetrics
 from relay.settings import RelaySettings
 
@@ -56,6 +56,8 @@ _REMEMBERED_SECONDS = 2.0
 
 _ECHO = "echo "
 """What a listener notifies itself of, to see whether it hears; other listeners pass it over."""
+
+_LANES = {str(lane): Lane(lane) for lane in range(LANE_COUNT)}
 
 _QUEUE_FULL_RATIO = 0.5
 _QUEUE_ROOM_RATIO = 0.25
@@ -314,9 +316,9 @@ class Doorbell:
             return
         if payload == "lanes":
             self.on_lanes_changed()
-        elif not payload.isdigit():
+        elif (lane := _LANES.get(payload)) is None:  # anybody may notify, of anything
             self.on_waiting_changed()
-        elif int(payload) in self.lanes:
+        elif lane in self.lanes:
             self.metrics.rings.inc()
             self._rings.count(time.monotonic())
             self.ring()

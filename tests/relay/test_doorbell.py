@@ -61,6 +61,17 @@ async def test_a_ring_is_heard_at_once(database: str, store: Store, script: Scri
         assert "outbox_rings_total 1.0" in (await get(f"{url}/metrics"))[1]
 
 
+@pytest.mark.parametrize(
+    "payload", ["\u00b2", "9" * 5000, "-1", "64", ""], ids=["superscript", "long", "-1", "64", "none"]
+)
+async def test_what_others_notify_ends_no_relay(database: str, store: Store, script: Script, payload: str) -> None:
+    """Whoever can connect can notify, without any privilege."""
+    async with working(settings(database), script):
+        await store.execute("select pg_notify('outbox', %s)", [payload])
+        await state_is(store, await emit(store, "a"), "published")
+        assert await value(store, "select count(*) from outbox.relays") == 1
+
+
 async def test_what_does_not_ring_is_polled(database: str, store: Store, script: Script) -> None:
     """A prepared transaction has no bell, and is delivered all the same."""
     async with working(settings(database, poll_seconds=0.2), script):
