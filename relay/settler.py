@@ -24,7 +24,7 @@ from psycopg.rows import TupleRow
 from outbox import trace
 from outbox.batch import StepRow
 from outbox.errors import DeadlinePassed, EventCancelled, EventResolved, LeaseLost, Unwritable, VerifyOnly
-from outbox.event import Event, EventId, Lane, RelayId
+from outbox.event import Event, Lane, RelayId
 from outbox.ledger import Step
 from outbox.low_water import Cursor
 from outbox.outcome import Cancelled, Outcome, Reason
@@ -51,7 +51,7 @@ class Settler:
         scheduler: Told which sequences move on.
         holds: Told which keys pause.
         metrics: Counted when durable, not before.
-        on_durable: Called with the ids of events that have a receipt or a waiting row now.
+        on_durable: Called with the deliveries that have a receipt or a waiting row now.
         on_waiting: Called with the seconds until a new waiting row is due.
         renew_lease: Renews the lease at once, for a call that it would not outlive.
         gather_seconds: What comes sooner after the beginning of the last statement goes together with the next one.
@@ -65,7 +65,7 @@ class Settler:
     scheduler: Scheduler
     holds: Holds
     metrics: RelayMetrics
-    on_durable: Callable[[Sequence[EventId]], None]
+    on_durable: Callable[[Sequence[Delivery]], None]
     on_waiting: Callable[[float], None]
     renew_lease: Callable[[], Awaitable[object]]
     gather_seconds: float = 0.004
@@ -197,7 +197,7 @@ class Settler:
                 if rows.receipt is not None and delivery.sequence is not None:
                     self.scheduler.ended(delivery)  # not before: what follows must not be done where this is lost
             self.in_doubt_count -= len(pending.settled)
-            self.on_durable([delivery.event.id for delivery, _ in pending.settled])
+            self.on_durable([delivery for delivery, _ in pending.settled])
             self.settled_count += len(pending.settled)
             self._report(pending)
             await self._move_sequences(pending)

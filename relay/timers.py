@@ -6,7 +6,7 @@ import heapq
 import math
 import time
 from collections import Counter as Tally
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -108,10 +108,16 @@ class Timers:
         self._look_everywhere_at = 0
         self.expect(0)
 
-    def settled(self, event_ids: Sequence[EventId]) -> None:
-        """Let events go: their waiting rows are gone, or due at another time."""
-        if not self._in_hand:
-            return
+    def settled(self, deliveries: Iterable[Delivery]) -> None:
+        """Let go what was due: its waiting row is gone, or due at another time.
+
+        One that came from the log was not in our hands. If a look has found its waiting row since, before the settler
+        heard that it was written, that one is in flight.
+        """
+        if self._in_hand:
+            self._let_go([delivery.event.id for delivery in deliveries if delivery.waiting])
+
+    def _let_go(self, event_ids: Iterable[EventId]) -> None:
         made_room = len(self._in_hand) >= _DUE_MAX
         for event_id in event_ids:
             event = self._in_hand.pop(event_id, None)
@@ -134,7 +140,7 @@ class Timers:
         self.lanes.difference_update(lanes)
         self._given_up.update(lanes)  # a look that is under way may bring some of theirs
         self._crowded = {key: lane for key, lane in self._crowded.items() if lane not in lanes}
-        self.settled([event.id for event in self._in_hand.values() if event.lane in lanes])
+        self._let_go([event.id for event in self._in_hand.values() if event.lane in lanes])
         now = time.monotonic()
         paused = [each for each in self._paused if each[2].event.lane in lanes]
         self._paused = [each for each in self._paused if each[2].event.lane not in lanes]

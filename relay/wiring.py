@@ -18,7 +18,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
 from outbox import database
-from outbox.event import Event, EventId, Lane
+from outbox.event import Event, Lane
 from outbox.handler import Handler
 from outbox.ledger import Step
 from outbox.log import load_cursors
@@ -238,11 +238,12 @@ class Relay:
         self.settler.acquit(delivery)
         self.drainer.progressed()
 
-    def settled(self, event_ids: Sequence[EventId]) -> None:
-        """These events have a receipt or a waiting row, durably: let them go, and let what was behind them run."""
+    def settled(self, deliveries: Sequence[Delivery]) -> None:
+        """These have a receipt or a waiting row, durably: let them go, and let what was behind them run."""
+        event_ids = [delivery.event.id for delivery in deliveries]
         self.guard.settled(event_ids)
         self.reader.settled(event_ids)
-        self.timers.settled(event_ids)
+        self.timers.settled(deliveries)
         self.workers.wake()
         self.drainer.progressed()
 

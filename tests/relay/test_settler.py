@@ -12,8 +12,9 @@ from prometheus_client import CollectorRegistry
 from psycopg import sql
 
 from outbox import lease
+from outbox.database import connect
 from outbox.event import EventId
-from outbox.outcome import Published, Reason, Retry, Unknown
+from outbox.outcome import Defer, Published, Reason, Retry, Unknown
 from relay.backoff import Backoff
 from relay.decide import Policy
 from relay.delivery import Delivery, Park
@@ -21,7 +22,8 @@ from relay.holds import Holds
 from relay.metrics import RelayMetrics
 from relay.scheduler import Scheduler
 from relay.settler import Settler
-from tests.outbox.store import event
+from relay.timers import Timers
+from tests.outbox.store import LANES, event
 from tests.relay.deliveries import INTENT
 from tests.relay.running import Store, rows, value
 
@@ -47,9 +49,9 @@ class Writer:
             renew_lease=self.renew,
         )
 
-    def on_durable(self, event_ids: Sequence[EventId]) -> None:
+    def on_durable(self, deliveries: Sequence[Delivery]) -> None:
         """What comes from the log while the settler is at work."""
-        self.durable += event_ids
+        self.durable += [delivery.event.id for delivery in deliveries]
         while self.meanwhile:
             self.offer(self.meanwhile.pop(0))
 
@@ -112,6 +114,71 @@ async def test_no_event_overtakes_one_that_parked_a_moment_ago(store: Store, wri
     first, second, third = [Delivery(await event(store, key="k", sequence="s")) for _ in range(3)]
     await park_behind_one_that_ends(writer, first, second)
     assert not writer.offer(third), "the third event runs before the second one"
+
+
+async def test_no_event_overtakes_one_that_parks_with_the_other_half(store: Store, writer: Writer) -> None:
+    """A batch that is split for a row that PostgreSQL refuses moves no sequence before all of it is written."""
+    first, second, refused, third = [
+        Delivery(await event(store, key=key, sequence=sequence))
+        for key, sequence in (("k", "s"), ("k", "s"), (None, None), ("k", "s"))
+    ]
+    await refuse(store, refused.event.id)
+    assert writer.offer(first)
+    writer.scheduler.take()
+    writer.scheduler.finished(first)
+    writer.settler.settle(first, Retry("once"))
+    await writer.settler.flush()
+    back = Delivery(first.event, attempts=1, waiting=True)
+    assert writer.offer(back)
+    writer.scheduler.take()
+    writer.scheduler.finished(back)
+
+    queued = []
+
+    def read(deliveries: Sequence[Delivery]) -> None:
+        if refused in deliveries:  # the half after that of the first event
+            queued.append(writer.scheduler.offer(third))
+
+    writer.settler.on_durable = read
+    writer.settler.settle(back, Published())
+    writer.settler.settle(refused, Published())
+    assert not writer.offer(second)
+    await writer.settler.flush()
+    assert queued == [False], "the third event runs before the second one"
+    due = await rows(store, "select event_id from outbox.waiting where due_at <= clock_timestamp()")
+    assert due == [(second.event.id,)]
+
+
+async def test_an_event_is_due_once_where_its_wait_is_found_before_it_is_told(
+    database: str, store: Store, writer: Writer
+) -> None:
+    """A look finds a waiting row before the settler hears that it is written: it is handled once more, not twice."""
+    offered: list[Delivery] = []
+    found = [anyio.Event(), anyio.Event(), anyio.Event()]
+
+    def offer(delivery: Delivery) -> None:
+        found[len(offered)].set()
+        offered.append(delivery)
+
+    first = Delivery(await event(store))
+    told: list[Sequence[Delivery]] = []
+    writer.settler.on_durable = told.append
+    async with await connect(database, application_name="outbox-test") as connection:
+        timers = Timers(connection, Holds(), offer, lambda _, __: None, lambda _: None, lambda: True)
+        timers.take(LANES)
+        writer.settler.settle(first, Defer(0, Reason.PROCESSING, "look again"))
+        await writer.settler.flush()
+        async with anyio.create_task_group() as group:
+            await group.start(timers.run)
+            with anyio.fail_after(60):
+                await found[0].wait()
+                timers.settled(told[0])  # late
+                writer.settler.settle(Delivery(await event(store)), Defer(0, Reason.PROCESSING, "another one"))
+                await writer.settler.flush()
+                timers.look()
+                await found[1].wait()
+            group.cancel_scope.cancel()
+    assert [each.event.id for each in offered] == [each.event.id for each in (first, told[1][0])]
 
 
 async def refuse(store: Store, event_id: EventId) -> None:
