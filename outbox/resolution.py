@@ -19,7 +19,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow, class_row
 
 from outbox.event import EventId, JsonObject
-from outbox.ledger import Step, StepState, open_intent
+from outbox.ledger import Step, StepState
 from outbox.refusals import refusals
 
 RESOLVE: LiteralString = """
@@ -49,7 +49,15 @@ left join lateral (
   order by s.position desc
   limit 1
 ) as i on true
-left join outbox.resolutions as d on d.event_id = w.event_id and d.position = i.position
+left join lateral (
+  select r.published, r.requested_by
+  from outbox.resolutions as r
+  where r.event_id = w.event_id and not exists (
+    select from outbox.steps as s where s.event_id = r.event_id and s.name = r.name and s.position > r.position
+  )
+  order by r.position desc
+  limit 1
+) as d on true
 where w.reason = 'unknown' and w.event_id > %(after)s and (not %(for_a_person)s or w.due_at = 'infinity')
 order by w.event_id
 limit %(limit)s
@@ -58,11 +66,11 @@ limit %(limit)s
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """A person's decision about one intent.
+    """A person's decision about one intent, or about an event that is in doubt without one.
 
     Attributes:
-        position: The intent.
-        name: The intent's step.
+        position: The intent; without one the last step, 0 where there is none.
+        name: The intent's step; publish without one.
         published: It happened; else it certainly did not.
         remote_id: What went live; None where nobody can tell its id.
         reason: Why.
@@ -83,11 +91,10 @@ class Resolution:
         return {"remote_id": self.remote_id, **said} if self.published else said
 
     def applies_to(self, steps: Sequence[Step]) -> bool:
-        """Whether it says more than the steps: what is live is, whatever was found since; else of the open intent."""
+        """Whether it says more than the steps: what is live is, whatever was found since; else nothing was since."""
         if self.published:
             return not any(step.name == self.name and step.state is StepState.DONE for step in steps)
-        intent = open_intent(steps)
-        return intent is not None and intent.position == self.position
+        return not any(step.name == self.name and step.position > self.position for step in steps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +108,12 @@ class UnknownEvent:
         waiting_since: Since when it waits.
         due_at: When the relay looks again; None where it waits for a person.
         error: One sentence: what is known, what is not.
-        position: The last intent; None where there is none.
+        position: The last intent; None where there is none: recovery had it wait, or its handler.
         name: Its step.
         called_at: When it was written, just before the call.
         detail: What was to be published, and what was live before.
         evidence_count: Steps since: answers, looks.
-        resolved_as_published: What a person has decided; None where nobody has.
+        resolved_as_published: What a person has decided and no step says yet; None where nobody has.
         resolved_by: Who.
     """
 

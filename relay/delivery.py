@@ -59,6 +59,11 @@ class Delivery:
         """Whether an irreversible call of it went through, or may have: it is seen to its end."""
         return may_be_live(self.steps)
 
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether it waited as unknown though no step says why: recovery, or its handler, holds that it may be live."""
+        return self.reason is Reason.UNKNOWN and self.resolution is None and not self.may_be_live
+
 
 @dataclass(frozen=True, slots=True)
 class Park:

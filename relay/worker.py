@@ -222,10 +222,11 @@ class Workers:
     def _without_handler(self, delivery: Delivery) -> Outcome | Park | PutBack | None:
         """Return what becomes of a delivery that is not dispatched; None for one that is."""
         database_now = self.clock.now()
-        if delivery.cancelled and not delivery.may_be_live:
-            return Cancelled()
-        if has_expired(delivery, database_now=database_now):
-            return Expired()
+        ends: Outcome | None = Cancelled() if delivery.cancelled and not delivery.may_be_live else None
+        if ends is None and has_expired(delivery, database_now=database_now):
+            ends = Expired()
+        if ends is not None:
+            return Unknown("a person has to look at the account before it ends", None) if delivery.is_in_doubt else ends
         if delivery.event.type not in self.handlers:
             known = ", ".join(sorted(self.handlers)) or "none is installed"
             return Dead(

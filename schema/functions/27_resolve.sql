@@ -2,10 +2,13 @@
 -- relay turns the decision into a step and goes on: to the receipt, or to the call, once more.
 --
 -- Called by: operators, through `outbox resolve` or psql, after a look at the account.
--- Locks:     the event's row in outbox.waiting.
--- Raises:    OB001 no such event; OB004 it has ended already; OB010 no call of it is open, or it does not wait for that;
+-- Locks:     the event's row in outbox.waiting; a concurrent decision with the same remote_id waits for the first one's end.
+-- Raises:    OB001 no such event; OB004 it has ended already; OB010 nothing of it is in doubt, or it does not wait for that;
 --            OB011 the relay still looks, and force was not given (only to say that it did not happen); OB015 another
 --            event has published this id; OB016 somebody has decided otherwise; 23514 an id of what did not happen.
+--
+-- What waits for a person without an open intent (recovery found that the log may have lost it) is decided as of its last
+-- step, and for the step publish.
 --
 -- From the commit of "it happened" on, every intent of the event is refused. "It did not happen" is believed only where
 -- the relay has given up looking: what Meta still works on may yet go live.
@@ -20,10 +23,12 @@ language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
+#variable_conflict use_column
 declare
   ended text;
   waits outbox.waiting;
   intent outbox.steps;
+  is_known_live boolean;
   decided outbox.resolutions;
   other bigint;
 begin
@@ -44,13 +49,27 @@ begin
     )
   order by s.position desc
   limit 1;
-  if intent.event_id is null or (waits.reason = 'unknown') is not true then
-    raise exception 'event % has nothing to resolve: expected one that waits as unknown, found %', resolve.event_id,
-      coalesce('one that waits as ' || waits.reason, 'one that is new or in flight')
-      using errcode = 'OB010';
+  if intent.event_id is null then
+    select coalesce(max(s.position), 0), 'publish', coalesce(bool_or(s.state = 'done' and s.detail ? 'remote_id'), false)
+    into intent.position, intent.name, is_known_live
+    from outbox.steps as s
+    where s.event_id = resolve.event_id;
   end if;
   select * into decided from outbox.resolutions as d where d.event_id = resolve.event_id and d.position = intent.position;
-  if found then
+  if (waits.reason = 'unknown') is not true or is_known_live
+    or (intent.event_id is null and decided.event_id is null and waits.due_at < 'infinity')
+  then
+    raise exception 'event % has nothing to resolve: expected one that may be live, found %',
+      resolve.event_id,
+      case
+        when waits.event_id is null then 'one that is new or in flight'
+        when waits.reason <> 'unknown' then 'one that waits as ' || waits.reason
+        when is_known_live then 'one that is live, as its steps say'
+        else 'one that the relay is about to look at'
+      end
+      using errcode = 'OB010';
+  end if;
+  if decided.event_id is not null then
     if (decided.published, decided.remote_id) is distinct from (resolve.published, resolve.remote_id) then
       raise exception 'event % was resolved by % as %: the relay is about to act on that', resolve.event_id, decided.requested_by,
         case when decided.published then 'published' else 'not published' end
@@ -62,16 +81,25 @@ begin
         resolve.event_id, to_char(waits.due_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
         using errcode = 'OB011';
     end if;
-    select s.event_id into other
-    from outbox.steps as s
-    where s.state = 'done' and s.detail ? 'remote_id' and s.detail ->> 'remote_id' = resolve.remote_id
-      and s.event_id <> resolve.event_id
+    select o.event_id into other
+    from (
+      select s.event_id from outbox.steps as s
+      where s.state = 'done' and s.detail ? 'remote_id' and s.detail ->> 'remote_id' = resolve.remote_id
+      union all select f.event_id from social.found_posts as f where f.remote_id = resolve.remote_id
+    ) as o
+    where o.event_id <> resolve.event_id
     limit 1;
-    if found then
+    if not found then
+      insert into outbox.resolutions as d (event_id, position, name, published, remote_id, reason)
+      values (resolve.event_id, intent.position, intent.name, resolve.published, resolve.remote_id, resolve.reason)
+      on conflict (remote_id) where remote_id is not null do nothing;
+      if not found then
+        select d.event_id into other from outbox.resolutions as d where d.remote_id = resolve.remote_id;
+      end if;
+    end if;
+    if other is not null then
       raise exception 'event % has published % already: look at the account again', other, resolve.remote_id using errcode = 'OB015';
     end if;
-    insert into outbox.resolutions (event_id, position, name, published, remote_id, reason)
-    values (resolve.event_id, intent.position, intent.name, resolve.published, resolve.remote_id, resolve.reason);
     perform outbox.record(
       'resolve', 1, resolve.reason, event_id => resolve.event_id,
       detail => jsonb_build_object(

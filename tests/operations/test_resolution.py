@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import LiteralString
 
 import pytest
+from anyio import create_task_group
 from psycopg import AsyncConnection, errors
 from psycopg.rows import TupleRow
 
@@ -15,6 +16,7 @@ from outbox.ledger import Step, StepState
 from outbox.life import Resolved, load_life
 from outbox.resolution import Resolution, find_unknown, load_resolutions, resolve
 from tests.operations.histories import Histories
+from tests.outbox.store import blocked
 
 pytestmark = pytest.mark.anyio
 
@@ -90,16 +92,19 @@ async def test_what_the_relay_still_looks_for_is_not_absent(connection: Connecti
 
 
 async def test_there_must_be_something_to_resolve(connection: Connection, histories: Histories) -> None:
-    """An intent without an answer, of an event that waits for it."""
-    ended, new, retried, answered = histories.ended(), histories.emit(), histories.emit(), unknown(histories)
+    """An event that waits as unknown, and of which no step says that it is live."""
+    ended, new, retried, live = histories.ended(), histories.emit(), histories.emit(), unknown(histories)
     histories.wait(retried, "retry")
-    histories.step(answered, "publish", "refused")
+    histories.step(live, "publish", "done", {"remote_id": "17"})
+    looked_at = histories.emit()
+    histories.wait(looked_at, "unknown", due_at="2130-01-01Z")
     for event_id, why in (
         (EventId(99), "^event 99 does not exist"),
         (ended, "has ended already: dead"),
         (new, "has nothing to resolve: .* found one that is new or in flight"),
         (retried, "has nothing to resolve: .* found one that waits as retry"),
-        (answered, "has nothing to resolve"),
+        (live, "has nothing to resolve: .* found one that is live, as its steps say"),
+        (looked_at, "has nothing to resolve: .* found one that the relay is about to look at"),
     ):
         with pytest.raises(Refused, match=why):
             await resolve(connection, event_id, published=True)
@@ -113,6 +118,65 @@ async def test_an_id_that_another_event_published_is_refused(connection: Connect
         await resolve(connection, event_id, published=True, remote_id="17")
     with pytest.raises(errors.CheckViolation, match="only_what_is_published_has_a_remote_id"):
         await resolve(connection, event_id, published=False, remote_id="18")
+
+
+@pytest.mark.parametrize("steps", [[], [("container", "done"), ("publish", "intent"), ("publish", "refused")]])
+async def test_what_waits_for_a_person_without_an_open_intent_is_decided(
+    connection: Connection, histories: Histories, steps: list[tuple[str, str]]
+) -> None:
+    """Recovery has such events wait: the log may have lost the intent. The decision is as of the last step."""
+    event_id = histories.emit(key="k")
+    for name, state in steps:
+        histories.step(event_id, name, state)
+    histories.wait(event_id, "unknown")
+    for _ in range(2):
+        await resolve(connection, event_id, published=False, reason="not in the app")
+    [decision] = (await load_resolutions(connection, [event_id])).values()
+    assert (decision.position, decision.name, decision.published) == (len(steps), "publish", False)
+    with pytest.raises(Refused, match=r"was resolved by .* as not published"):
+        await resolve(connection, event_id, published=True)
+    [listed] = await find_unknown(connection)
+    assert listed.resolved_as_published is False
+    histories.step(event_id, "publish", "refused")
+    [listed] = await find_unknown(connection)
+    assert listed.resolved_as_published is None
+
+
+async def test_two_events_are_not_decided_to_be_one_post(connection: Connection, histories: Histories) -> None:
+    """The first decision is no step before a relay acts on it; nor is the post that was found later."""
+    first, second, third, found = (
+        unknown(histories),
+        unknown(histories),
+        unknown(histories),
+        histories.ended("published"),
+    )
+    await resolve(connection, first, published=True, remote_id="17")
+    histories.find_post(found, "18")
+    for event_id, other, remote_id in ((second, first, "17"), (third, found, "18")):
+        with pytest.raises(Refused, match=rf"^event {other} has published {remote_id} already"):
+            await resolve(connection, event_id, published=True, remote_id=remote_id)
+    await resolve(connection, second, published=True)
+    await resolve(connection, third, published=True)
+    assert len(await find_operations(connection)) == 3
+
+
+async def test_two_people_do_not_give_one_post_to_two_events_at_once(
+    connection: Connection, histories: Histories, database: str
+) -> None:
+    """The second waits for the first one's end, and is refused."""
+    first, second = unknown(histories), unknown(histories)
+    decide: LiteralString = "select outbox.resolve(%s, true, '17')"
+    histories.connection.execute("begin")
+    histories.fetch(decide, first)
+    async with await AsyncConnection.connect(database, autocommit=True) as late, create_task_group() as group:
+
+        async def resolve_late() -> None:
+            with pytest.raises(Refused, match=rf"^event {first} has published 17 already"):
+                await resolve(late, second, published=True, remote_id="17")
+
+        group.start_soon(resolve_late)
+        await blocked(connection, late)
+        histories.connection.execute("commit")
 
 
 async def test_a_dry_run_decides_nothing(connection: Connection, histories: Histories) -> None:
@@ -148,6 +212,8 @@ def step(position: int, state: StepState) -> Step:
         (False, [step(1, StepState.INTENT), step(2, StepState.REFUSED), step(3, StepState.INTENT)], False),
         (True, [step(1, StepState.INTENT), step(2, StepState.REFUSED), step(3, StepState.INTENT)], True),
         (True, [step(1, StepState.INTENT), step(2, StepState.DONE)], False),
+        (False, [Step(1, "container", StepState.DONE, {})], True),
+        (False, [Step(1, "container", StepState.DONE, {}), step(2, StepState.REFUSED)], False),
     ],
 )
 def test_a_decision_is_about_its_intent_unless_something_is_live(

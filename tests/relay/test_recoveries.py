@@ -10,7 +10,8 @@ from outbox.event import Event, EventId
 from outbox.ledger import Ledger
 from outbox.outcome import Outcome, Published
 from outbox.recovery import find_candidates, open_recoverer
-from tests.relay.running import Script, Store, emit, settings, state_is, value, working
+from outbox.resolution import resolve
+from tests.relay.running import Script, Store, emit, eventually, settings, state_is, value, working
 
 pytestmark = pytest.mark.anyio
 
@@ -48,3 +49,38 @@ async def test_what_recovery_found_live_ends_as_published(
     async with working(settings(database), script):
         await state_is(store, event_id, "published")
     assert await value(store, "select result ->> 'remote_id' from outbox.receipts") == "17"
+
+
+async def park(store: Store, event_id: EventId) -> None:
+    """Have an event without a trace wait for a person, as `outbox recover --verify` does."""
+    async with open_recoverer(store, name="recover", version="0") as recoverer:
+        [candidate] = [each for each in await find_candidates(store) if each.event.id == event_id]
+        await recoverer.park(candidate, "it may be live")
+
+
+@pytest.mark.parametrize(("published", "state"), [(True, "published"), (False, "published"), (False, "cancelled")])
+async def test_what_recovery_had_wait_is_decided_by_a_person(
+    database: str, store: Store, script: Script, *, published: bool, state: str
+) -> None:
+    """It is live, or it is published now; and no cancellation ends what may be live before somebody has looked."""
+
+    async def call(event: Event, ledger: Ledger) -> Outcome:
+        if (done := ledger.answer("publish")) is None:
+            assert not published
+            await ledger.intent("publish", fingerprint="f", detail={}, call_seconds=1)
+            done = {"remote_id": "18"}
+            await ledger.done("publish", done)
+        return Published(done)
+
+    script.acts["a"] = [call]
+    event_id = await emit(store, "a", key="k")
+    await park(store, event_id)
+    async with working(settings(database), script):
+        if state == "cancelled":
+            await store.execute("select outbox.cancel(%s)", [event_id])
+            await eventually(lambda: value(store, "select due_at = 'infinity' from outbox.waiting"))
+            await state_is(store, event_id, "waiting:unknown")
+        await resolve(store, event_id, published=published, remote_id="17" if published else None)
+        await state_is(store, event_id, state)
+    remote_id = {"published": "17" if published else "18", "cancelled": None}[state]
+    assert await value(store, "select result ->> 'remote_id' from outbox.receipts") == remote_id
