@@ -39,8 +39,8 @@ truncate outbox.events, outbox.receipts, outbox.waiting, outbox.steps, outbox.at
 update outbox.lanes set relay_id = null;
 update outbox.cursors set seen = default, "window" = default, position = default;
 """
-RUN_OUT: LiteralString = "update outbox.relays set leased_until = '-infinity' where id = %s and retired_at is null"
-ALL_DUE: LiteralString = "update outbox.waiting set due_at = '-infinity'"
+RUN_OUT: LiteralString = "update outbox.relays set leased_until = '2000-01-01' where id = %s and retired_at is null"
+ALL_DUE: LiteralString = "update outbox.waiting set due_at = '2000-01-01'"
 
 KEYS = st.sampled_from([None, "a", "b", "c", "d"])
 INDEX = st.integers(0, 1000)
