@@ -32,6 +32,10 @@ class Reaction(StrEnum):
     DEAD = "dead"
 
 
+HOLDING = frozenset({Reaction.DEFER, Reaction.TOKEN, Reaction.ACCOUNT})
+"""What follows is a pause of the account or of the app: nothing is said against the event, and it costs no attempt."""
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One error.

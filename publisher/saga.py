@@ -18,7 +18,7 @@ from outbox.event import JsonObject
 from outbox.ledger import Ledger, Step
 from outbox.outcome import Dead, Defer, Hold, Outcome, Published, Reason, Retry, Unknown
 from publisher.allowance import Allowance
-from publisher.error_table import NOT_SENT, Reaction
+from publisher.error_table import HOLDING, NOT_SENT, Reaction
 from publisher.errors import CircuitOpen, GraphError, NoAnswer, NotSent, PublisherError
 from publisher.limits import Failure, growing, outcome_of, read_outcome_of
 from publisher.metrics import PublisherMetrics
@@ -220,7 +220,7 @@ class Saga:
         tried = self.trail.tried(failure)
         await self.ledger.refused(PUBLISH, {"verified": "absent", **failure.detail})
         absences = self.trail.absences()
-        if absences >= self.settings.absences_max:
+        if absences >= self.settings.absences_max and failure.row.reaction not in HOLDING:
             return Dead(f"{failure.message}; {absences} calls took no effect", "attempts_exhausted")
         if failure.reaction(tried) in {Reaction.RETRY, Reaction.WAIT}:
             return None

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from outbox.event import JsonObject
 from outbox.ledger import Ledger, Step, StepState
-from publisher.error_table import Reaction
+from publisher.error_table import HOLDING, Reaction
 from publisher.limits import Failure
 from publisher.placement import HandleState
 from publisher.reactions import row_for
@@ -62,8 +62,9 @@ class Trail:
         return None
 
     def absences(self) -> int:
-        """How many calls were found to have taken no effect."""
-        return sum(1 for step in self._refused(PUBLISH) if step.detail["verified"] == "absent")
+        """How many calls were found to have taken no effect, without an answer that blames the account or the app."""
+        absent = [step for step in self._refused(PUBLISH) if step.detail["verified"] == "absent"]
+        return sum(1 for step in absent if Failure.read(step.detail).row.reaction not in HOLDING)
 
     def passed_for_absent(self) -> bool:
         """Whether a call on the handle in use was taken to have had no effect, by a look or by a person."""

@@ -118,6 +118,22 @@ async def test_action_blocked_and_absent_holds_the_account_for_a_day(stage: Stag
     assert await stage.live_count() == 0
 
 
+@pytest.mark.parametrize(("code", "subcode", "reason"), [(368, 1404112, "account"), (17, None, "rate_limited")])
+async def test_an_account_in_trouble_costs_its_events_nothing_however_often(
+    stage: Stage, code: int, subcode: int | None, reason: str
+) -> None:
+    """Released too early again and again, or limited for long: each call is looked for, and the event is never dead."""
+    fault = await stage.graph.fault("publish_photo_story", "error", times=None, code=code, subcode=subcode)
+    event = await stage.approve("facebook image")
+    for _ in range(stage.settings.absences_max + 1):
+        end = (await stage.play(event)).end
+        assert isinstance(end, Hold)
+        assert end.reason == reason
+    await stage.graph.control("DELETE", f"faults/{fault}")
+    assert isinstance((await stage.play(event)).end, Published)
+    assert await stage.live_count() == 1
+
+
 async def test_the_quota_holds_the_account_for_an_hour(stage: Stage) -> None:
     """9/2207042, whatever the quota said, is a definite refusal: an hour later the same container is published."""
     await stage.graph.fault("publish_container", "error", code=9, subcode=2207042)
