@@ -17,5 +17,6 @@ gauges.py pruner.py                                       what is read and delet
 wiring.py incarnation.py                                  all of the above, for as long as one lease lasts
 app.py installation.py watchdog.py                        the process around incarnations: handlers, HTTP, signals
 metrics.py health.py logs.py tracing.py settings.py       what people see and set
+redaction.py                                              what they must not see
 cli/ demo/ bench/                                         what people call
 """

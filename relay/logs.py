@@ -3,39 +3,15 @@
 from __future__ import annotations
 
 import logging
-import re
 import sys
 import traceback
-from collections.abc import Mapping, MutableMapping
-from functools import lru_cache
+from collections.abc import MutableMapping
 from typing import Any, Literal, TextIO
 
 import orjson
 import structlog
 
-_SECRETS = re.compile(
-    r"""
-    (?P<name>access_token|appsecret_proof|client_secret|app_secret|input_token|fb_exchange_token|password|token_keys)
-    (?P<separator>["']?\s*[=:]\s*)(?:"[^"]*"|'[^']*'|[^\s"'&,}]+)
-    | \b(?P<scheme>Bearer|OAuth)\s+[A-Za-z0-9_\-|.+/=~]{8,}
-    | \b(?:EAA|IGAA|IGQ)[A-Za-z0-9_\-]{8,}
-    | (?P<dsn>postgres(?:ql)?://[^:/@\s]*):\S*@
-    | https?://\S+
-    """,
-    re.VERBOSE | re.IGNORECASE,
-)
-
-_SECRET_NAMES = re.compile(r"token|secret|password|proof|authorization|caption|media_url|dsn", re.IGNORECASE)
-
-
-_SHORT = 64
-_SHORT_MAX = 4096
-"""Types, outcomes, keys: the same short texts are written again and again."""
-
-
-def redact(text: str) -> str:
-    """Strike out what may be a token, a password or a media URL."""
-    return _redact_short(text) if len(text) <= _SHORT else _SECRETS.sub(_strike_out, text)
+from relay.redaction import redact, redact_value
 
 
 def configure(
@@ -70,45 +46,9 @@ def configure(
 def redact_values(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Redact a log event, however deep a secret lies in it (a structlog processor)."""
     for name, value in event.items():
-        event[name] = _redacted(name, value)
+        event[name] = redact_value(name, value)
     return event
-
-
-def _redacted(name: str, value: Any) -> Any:
-    match value:
-        case None | bool() | int() | float():
-            return value
-        case _ if _is_secret(name):
-            return "[redacted]"
-        case str():
-            return redact(value)
-        case Mapping():
-            return {str(inner): _redacted(str(inner), item) for inner, item in value.items()}
-        case list() | tuple() | set() | frozenset():
-            return [_redacted("", item) for item in value]
-        case _:
-            return redact(str(value))
-
-
-@lru_cache(_SHORT_MAX)
-def _redact_short(text: str) -> str:
-    return _SECRETS.sub(_strike_out, text)
-
-
-@lru_cache(_SHORT_MAX)
-def _is_secret(name: str) -> bool:
-    return _SECRET_NAMES.search(name) is not None
 
 
 def _write_traceback(stream: TextIO, exc_info: structlog.typing.ExcInfo) -> None:
     stream.write(redact("".join(traceback.format_exception(*exc_info))))
-
-
-def _strike_out(match: re.Match[str]) -> str:
-    if match["name"]:
-        return f"{match['name']}{match['separator']}[redacted]"
-    if match["scheme"]:
-        return f"{match['scheme']} [redacted]"
-    if match["dsn"]:
-        return f"{match['dsn']}:[redacted]@"
-    return "[redacted]"

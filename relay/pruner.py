@@ -14,7 +14,7 @@ from anyio.abc import TaskStatus
 from outbox import database
 from outbox.errors import OutboxError
 from outbox.prune import BATCH, prune
-from relay.logs import redact
+from relay.redaction import redact
 from relay.settings import RelaySettings
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()

@@ -33,8 +33,8 @@ from outbox.resolution import Resolution
 from relay.clock import DatabaseClock
 from relay.delivery import Delivery, Park, PutBack
 from relay.holds import Holds
-from relay.logs import redact
 from relay.metrics import RelayMetrics
+from relay.redaction import redact
 from relay.scheduler import Scheduler, admit, has_expired
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()

@@ -20,7 +20,7 @@ import orjson
 
 from outbox.errors import OutboxError
 from relay.bench.progress import Tell
-from relay.logs import redact
+from relay.redaction import redact
 
 EVENT_TYPE: Final = "bench"
 CONCURRENCY: Final = 200

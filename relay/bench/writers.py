@@ -19,7 +19,7 @@ from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict
 
 from outbox.errors import OutboxError
-from relay.logs import redact
+from relay.redaction import redact
 
 PATIENCE_SECONDS: Final = 30.0
 

@@ -26,7 +26,8 @@ progress.py          a bar for long work
 printing.py          data to stdout, words to stderr, no secret to either
 sentences.py         from an error to one sentence
 
-Exit status: 0 done, 1 failed, 2 bad usage, 130 interrupted. Heavy modules are imported by the commands that need them.
+Exit status: 0 done, 1 failed, 2 bad usage, 3 a warning of doctor, 70 a relay that hangs, 130 interrupted. Heavy modules
+are imported by the commands that need them.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ from collections.abc import Sequence
 import typer
 
 from relay.cli.application import Invocation, build
-from relay.cli.printing import hide_text, say
+from relay.cli.printing import one_line, say
+from relay.redaction import redact
 
 FAILED = 1
 BAD_USAGE = 2
@@ -81,7 +83,8 @@ def _tell_bad_usage(error: typer.TyperException, invocation: Invocation) -> int:
     if not sentence:
         return BAD_USAGE  # no command was given, and typer has printed the help
     where = context.command_path if context is not None else f"outbox {invocation.command or ''}".rstrip()
-    say(f"outbox: {sentence[:1].lower()}{sentence[1:]}; see {where} --help")
+    # It repeats what was given, and a token or an address may have been given in the wrong place.
+    say(f"outbox: {one_line(redact(sentence[:1].lower() + sentence[1:]))}; see {where} --help")
     return BAD_USAGE
 
 
@@ -89,7 +92,7 @@ def _tell(error: Exception, invocation: Invocation) -> None:
     from relay.cli.sentences import sentence_of  # noqa: PLC0415 (knows every package's errors: slow)
 
     if invocation.traceback:
-        say(hide_text("".join(traceback.format_exception(error))))
+        say(redact("".join(traceback.format_exception(error))))
     say(f"outbox: {sentence_of(error)}")
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import NoReturn
+from typing import Annotated, NoReturn, TypeAlias
 
 import orjson
 import typer
@@ -20,6 +20,12 @@ UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 DURATION_DAYS_MAX = 36_500
 RATE_MAX = 10_000
 INSTANT_EXAMPLE = "2026-07-29T18:00:00Z"
+ID_MAX = 2**63 - 1
+
+EventIdArgument: TypeAlias = Annotated[int, typer.Argument(metavar="ID", min=1, max=ID_MAX, help="The event.")]
+EventIdsArgument: TypeAlias = Annotated[
+    list[int] | None, typer.Argument(metavar="ID", min=1, max=ID_MAX, help="The events.")
+]
 
 _DURATION = re.compile(r"(?:[0-9]{1,12}[smhd])+")
 _RATE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)/([smhd])")
@@ -83,6 +89,10 @@ def parse_payload(text: str) -> JsonObject:
     except json.JSONDecodeError as error:
         raise typer.BadParameter(
             f"expected a JSON object, found another text: {error.msg} at line {error.lineno}, column {error.colno}"
+        ) from None
+    except ValueError:
+        raise typer.BadParameter(
+            "expected JSON that every client can hold, found a number of thousands of digits"
         ) from None
     except RecursionError:
         raise typer.BadParameter("expected a JSON object, found one that is nested too deeply") from None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, assert_never
 
 import typer
 
-from relay.cli.arguments import When, parse_future, parse_headers, parse_past, parse_payload, resolve
+from relay.cli.arguments import EventIdArgument, When, parse_future, parse_headers, parse_past, parse_payload, resolve
 from relay.cli.consent import DryRunFlag
 from relay.cli.printing import JsonFlag, print_json, print_table, say, to_text
 
@@ -167,7 +167,7 @@ def _print(found: Sequence[FoundEvent], as_json: bool) -> None:
 
 
 def show(
-    event_id: Annotated[int, typer.Argument(metavar="ID", help="The event.")],
+    event_id: EventIdArgument,
     as_json: JsonFlag = False,
 ) -> None:
     """Show an event's whole life: emitted, every attempt and step, what it waits for, how it ended."""

@@ -1,4 +1,4 @@
-"""`outbox cancel`, `release`: what a person does about events. One transaction for each event."""
+"""`outbox cancel`, `release`: what a person does about events; and what came of each, for `replay` too."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from relay.cli.arguments import ID_MAX, EventIdsArgument
 from relay.cli.consent import DryRunFlag, ReasonOption, YesFlag, ask
 from relay.cli.printing import JsonFlag, one_line, print_json, say
 
@@ -45,10 +46,11 @@ class Done:
 
 
 def cancel(
-    event_ids: Annotated[list[int] | None, typer.Argument(metavar="ID", help="The events.")] = None,
+    event_ids: EventIdsArgument = None,
     *,
     replay: Annotated[
-        int | None, typer.Option("--replay", min=1, metavar="REPLAY", help="All that a replay has emitted instead.")
+        int | None,
+        typer.Option("--replay", min=1, max=ID_MAX, metavar="REPLAY", help="All that a replay has emitted instead."),
     ] = None,
     reason: ReasonOption = None,
     dry_run: DryRunFlag = False,

@@ -16,12 +16,12 @@ from uuid import UUID
 
 import typer
 
+from relay.redaction import HIDDEN, is_secret, redact
+
 JsonFlag: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON: one object a line.")]
 
-HIDDEN = "[redacted]"
 PERMALINK = "permalink"
 
-_SECRET_NAME = re.compile(r"token|secret|password|proof|authorization|credential|caption|media_url", re.IGNORECASE)
 _PERMALINK = re.compile(r"https://[A-Za-z0-9.-]+/[A-Za-z0-9/_.-]*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
@@ -63,7 +63,7 @@ def to_json(value: Any) -> Any:
     """Turn dataclasses into objects, and strike out what may be a secret or a media URL."""
     match value:
         case str():
-            return hide_text(value)
+            return redact(value)
         case Mapping():
             return {name: _hidden(name, each) for name, each in value.items()}
         case list() | tuple():
@@ -92,7 +92,7 @@ def to_text(value: object) -> str:
         case UUID() | int() | float():
             return str(value)
         case _:
-            return one_line(hide_text(str(value)))
+            return one_line(redact(str(value)))
 
 
 def one_line(text: str) -> str:
@@ -100,15 +100,9 @@ def one_line(text: str) -> str:
     return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
-def hide_text(text: str) -> str:
-    """Strike out what may be a token, a password or a media URL."""
-    from relay.logs import redact  # noqa: PLC0415 (help needs none of it)
-
-    return redact(text)
-
-
 def _hidden(name: object, value: object) -> object:
-    if isinstance(value, str) and _SECRET_NAME.search(str(name)):
+    """Others' names may say that all within is secret; a number tells nothing."""
+    if is_secret(str(name)) and not isinstance(value, None | bool | int | float):
         return HIDDEN
     return _field(name, value)
 

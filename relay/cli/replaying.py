@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from relay.cli.arguments import When, parse_past, parse_rate, resolve
+from relay.cli.arguments import ID_MAX, EventIdsArgument, When, parse_past, parse_rate, resolve
 from relay.cli.consent import UNASKED_MAX, DryRunFlag, ReasonOption, YesFlag, ask
 from relay.cli.interventions import Done, fail_where_refused, report
 from relay.cli.printing import JsonFlag, print_json, print_table, say, to_text
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from outbox.replay import Replayed
 
 COUNT_MAX = 1_000_000
+COUNT_DEFAULT = 1000
 
 
 class EndedOption(StrEnum):
@@ -40,7 +41,7 @@ class EndedOption(StrEnum):
 
 
 def replay(
-    event_ids: Annotated[list[int] | None, typer.Argument(metavar="ID", help="The events.")] = None,
+    event_ids: EventIdsArgument = None,
     *,
     state: Annotated[list[EndedOption] | None, typer.Option(help="How it ended, dead by default; repeatable.")] = None,
     event_type: Annotated[str | None, typer.Option("--type", help="Its type.")] = None,
@@ -53,13 +54,17 @@ def replay(
     until: Annotated[
         When | None, typer.Option(parser=parse_past, metavar="2h|INSTANT", help="Ended before then.")
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, max=COUNT_MAX, help="How many that the filter finds.")] = 1000,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, max=COUNT_MAX, help=f"How many that the filter finds; {COUNT_DEFAULT} by default."),
+    ] = None,
     rate: Annotated[
         float | None,
         typer.Option(parser=parse_rate, metavar="50/s", help="Spread what the filter finds over time."),
     ] = None,
     resume: Annotated[
-        int | None, typer.Option("--resume", min=1, metavar="REPLAY", help="Go on with a replay that was stopped.")
+        int | None,
+        typer.Option("--resume", min=1, max=ID_MAX, metavar="REPLAY", help="Go on with a replay that was stopped."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Even what may be live: look at the account first.")] = False,
     reason: ReasonOption = None,
@@ -84,8 +89,12 @@ def replay(
         raise typer.BadParameter(f"expected {expected}, found {'both' if resume is None else 'more'}")
     if not any(given):
         raise typer.BadParameter("expected ids, or a filter such as --state dead --since 2h, found neither")
-    if rate is not None and not any(filters):
-        raise typer.BadParameter("expected --rate with a filter such as --state dead, found it without")
+    if not any(filters):
+        for name, value in (("--rate", rate), ("--limit", limit)):
+            if value is not None:
+                raise typer.BadParameter(f"expected {name} with a filter such as --state dead, found it without")
+    if resume is not None and (force or reason is not None):
+        raise typer.BadParameter("expected --resume alone: a replay goes on with what it was begun with")
     if event_ids:
         _replay_each(list(dict.fromkeys(event_ids)), force, reason, dry_run=dry_run, yes=yes, as_json=as_json)
         return
@@ -99,7 +108,7 @@ def replay(
         since=since,
         until=until,
     )
-    plan = _Plan(resume, which, rate, limit, force, reason)
+    plan = _Plan(resume, which, rate, limit or COUNT_DEFAULT, force, reason)
     _replay_many(plan, dry_run=dry_run, yes=yes, as_json=as_json)
 
 

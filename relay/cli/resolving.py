@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from relay.cli.arguments import EventIdArgument
 from relay.cli.consent import DryRunFlag, ReasonOption
 from relay.cli.events import print_life
 from relay.cli.printing import JsonFlag, print_json, print_table, say, to_text
@@ -65,7 +66,7 @@ def list_unknown(
 
 
 def resolve(
-    event_id: Annotated[int, typer.Argument(metavar="ID", help="The event.")],
+    event_id: EventIdArgument,
     *,
     published: Annotated[
         str | None, typer.Option(metavar="MEDIA_ID", help=f"It is live; {NO_ID} where nobody can tell its id.")
@@ -100,7 +101,8 @@ def resolve(
         if as_json and not is_decided:
             print_json(life)
             return
-        print_life(life)
+        if not as_json:
+            print_life(life)
         if not is_decided:
             say(_next(life))
             return

@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 
 import typer
 
-from relay.cli.printing import HIDDEN, JsonFlag, print_json, print_table, say
+from relay.cli.printing import JsonFlag, print_json, print_table, say
+from relay.redaction import HIDDEN
 
 if TYPE_CHECKING:
     from publisher.sandbox.settings import SandboxSettings
@@ -108,7 +109,7 @@ def _plain(value: object) -> object:
     match value:
         case str() if "://" in value:
             address = urlsplit(value)  # an address as a whole would be struck out: media are addresses too
-            return f"{address.netloc}, by {address.scheme}"
+            return f"{address.netloc.rpartition('@')[2]}, by {address.scheme}"
         case None | bool() | int() | float() | str():
             return value
         case tuple():

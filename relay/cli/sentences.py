@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+
 import psycopg
 from psycopg import errors
 
 from outbox.errors import OutboxError
 from publisher.sandbox.errors import SandboxError
-from relay.cli.printing import hide_text, one_line
+from relay.cli.printing import one_line
+from relay.redaction import redact
 from schema.errors import SchemaError
 
 UNEXPECTED = "run it again as outbox --traceback ... to see where it came from"
@@ -22,6 +25,10 @@ def sentence_of(error: BaseException) -> str:
             return _one_line(str(error)) or type(error).__name__
         case psycopg.Error():
             return _of_database(error)
+        case UnicodeError():
+            return "expected text in UTF-8, found bytes that are none"
+        case OSError() if error.errno == errno.ENOSPC:
+            return "expected room for what is printed, found a full disk"
         case _:
             return f"unexpected {type(error).__name__}: {_foreign(error) or 'no message'}; {UNEXPECTED}"
 
@@ -54,7 +61,7 @@ def _of_privilege(error: psycopg.Error) -> str:
 def _foreign(error: BaseException) -> str:
     """What others say may quote anything."""
     message = error.diag.message_primary if isinstance(error, psycopg.Error) else None
-    return hide_text(_one_line(message or str(error)))
+    return redact(_one_line(message or str(error)))
 
 
 def _one_line(text: str) -> str:

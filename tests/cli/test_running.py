@@ -230,7 +230,7 @@ def test_settings_tell_where_they_come_from(unset: Outbox, tmp_path: Path) -> No
         OUTBOX_DSN="postgresql://u@h/db",
         OUTBOX_LEASE_SECONDS="30",
         PUBLISHER_APP_SECRET_FILE=str(path),
-        PUBLISHER_GRAPH_URL="http://127.0.0.1:8026",
+        PUBLISHER_GRAPH_URL="http://dana:hunter2@127.0.0.1:8026",
     )
     answer = unset("settings", "--json")
     assert PASSWORD not in answer.out

@@ -35,7 +35,7 @@ COMMANDS += [
 
 LIGHT = {"annotated_doc", "attr", "markdown_it", "mdurl", "orjson", "pygments", "rich", "shellingham", "typer"}
 """What help is made with; each other library is a tenth of a second that people wait for."""
-OURS = {"relay.cli", "outbox.event"}
+OURS = {"relay.cli", "relay.redaction", "outbox.event"}
 
 CHANGING = [
     "replay",
@@ -151,6 +151,13 @@ def test_no_command_is_bad_usage_with_help(unset: Outbox, arguments: list[str]) 
         ("cancel 1 --replay 1", "expected ids or --replay, found both"),
         ("replay --rate 50/s", "expected ids, or a filter such as"),
         ("replay 1 --rate 50/s", "expected --rate with a filter"),
+        ("replay 1 --limit 3", "expected --limit with a filter"),
+        ("replay --resume 1 --force", "expected --resume alone: a replay goes on with"),
+        ("replay --resume 1 --reason again", "expected --resume alone: a replay goes on with"),
+        ("replay --resume 99999999999999999999", "invalid value for '--resume'"),
+        ("replay 99999999999999999999", "invalid value for 'ID'"),
+        ("resolve 0", "invalid value for 'ID'"),
+        (f'emit t --payload {{"n":{"9" * 5000}}}', "found a number of thousands of digits"),
         ("replay --key k --rate 50", "expected a rate such as 50/s, 90/m or 1000/h, 10000/s at most, found '50'"),
         ("replay --key k --rate 0/s", "expected a rate such as 50/s"),
         ("replay --key k --resume 1", "expected --resume alone, found more"),
@@ -176,6 +183,21 @@ def test_bad_usage_is_one_sentence(unset: Outbox, arguments: str, sentence: str)
     answer = unset(*arguments.split())
     assert answer.status == BAD_USAGE
     assert sentence in answer.sentence()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "secret"),
+    [
+        ("accounts add --platform instagram --id 1 --name n EAABsbCS1iHgBA", "EAABsb"),
+        ("migrate postgresql://owner:hunter2@db.example/app", "hunter2"),
+        ("events --since postgresql://owner:hunter2@db.example/app", "hunter2"),
+    ],
+)
+def test_what_was_given_in_the_wrong_place_is_not_repeated(unset: Outbox, arguments: str, secret: str) -> None:
+    """It may be a token, or an address with its password, and stderr is often a log."""
+    answer = unset(*arguments.split())
+    assert answer.status == BAD_USAGE
+    assert secret not in answer.err
 
 
 def test_a_payload_that_is_no_text_is_bad_usage(unset: Outbox, tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ import pytest
 import structlog
 
 from relay import logs
+from relay.cli.printing import to_json
+from relay.redaction import redact, redact_value
 
 SECRET = "EAAsesame0123456789"
 
@@ -51,7 +53,7 @@ def stderr(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
 )
 def test_what_may_be_a_secret_is_struck_out(text: str) -> None:
     """Tokens, proofs, passwords and media URLs, however they are written."""
-    assert "sesame" not in logs.redact(text)
+    assert "sesame" not in redact(text)
 
 
 @pytest.mark.parametrize(
@@ -64,12 +66,12 @@ def test_what_may_be_a_secret_is_struck_out(text: str) -> None:
 )
 def test_what_is_no_secret_stays(text: str) -> None:
     """Redaction leaves people something to read."""
-    assert logs.redact(text) == text
+    assert redact(text) == text
 
 
 def test_what_stands_beside_a_secret_stays() -> None:
     """The name and the place are told."""
-    assert logs.redact("postgresql://relay:sesame@db/app is down") == "postgresql://relay:[redacted]@db/app is down"
+    assert redact("postgresql://relay:sesame@db/app is down") == "postgresql://relay:[redacted]@db/app is down"
 
 
 @pytest.mark.parametrize(
@@ -109,3 +111,12 @@ def test_a_line_is_one_json_object(stderr: io.StringIO) -> None:
     found = json.loads(line)
     assert (found["level"], found["event_id"], found["error"]) == ("info", 7, "two\nlines")
     assert found["timestamp"].endswith("Z")
+
+
+@pytest.mark.parametrize("value", ["s3same", ["s3same"], {"key": "s3same"}])
+def test_a_secret_name_hides_all_that_is_under_it(value: object) -> None:
+    """In logs and on the command line alike; a number or a flag is no secret."""
+    document = {"access_tokens": value, "credentials": value, "captions": value, "tokens_left": 3, "has_token": True}
+    for shown in (redact_value("", document), to_json(document)):
+        assert "s3same" not in str(shown)
+        assert (shown["tokens_left"], shown["has_token"]) == (3, True)
