@@ -19,6 +19,10 @@ class VerifyOnly(LeaseLost):
     """Relays may only verify, or that has to be decided: drop everything, and look at the cluster before joining."""
 
 
+class LeaseTooShort(OutboxError):
+    """The lease would end before an irreversible call could, even renewed: the call must not be made."""
+
+
 class EventCancelled(OutboxError):
     """An operator cancelled the event before its irreversible call: end it as cancelled."""
 

@@ -42,7 +42,7 @@ WriteStep = Callable[[Event, Step, float | None], Awaitable[datetime]]
 """Makes a step durable and returns its `created_at`.
 
 The last argument is for an intent alone: the seconds that the lease must outlive the call.
-Raises LeaseLost, EventCancelled, EventResolved, DeadlinePassed, Unwritable.
+Raises LeaseLost, LeaseTooShort, EventCancelled, EventResolved, DeadlinePassed, Unwritable.
 """
 
 
@@ -74,6 +74,7 @@ class Ledger:
 
         Raises:
             LeaseLost: This relay may write no more. Do not call.
+            LeaseTooShort: The relay's lease, `OUTBOX_LEASE_SECONDS`, would not outlive the call. Do not call.
             EventCancelled: An operator cancelled the event. Do not call.
             EventResolved: A person says that an earlier call took effect. Do not call.
             DeadlinePassed: `expires_at` has passed. Do not call.

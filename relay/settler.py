@@ -23,7 +23,14 @@ from psycopg.rows import TupleRow
 
 from outbox import trace
 from outbox.batch import StepRow
-from outbox.errors import DeadlinePassed, EventCancelled, EventResolved, LeaseLost, Unwritable, VerifyOnly
+from outbox.errors import (
+    DeadlinePassed,
+    EventCancelled,
+    EventResolved,
+    LeaseTooShort,
+    Unwritable,
+    VerifyOnly,
+)
 from outbox.event import Event, Lane, RelayId
 from outbox.ledger import Step
 from outbox.low_water import Cursor
@@ -126,7 +133,9 @@ class Settler:
                     raise VerifyOnly("relays may only verify since the cluster changed: run outbox recover")
                 case _:
                     await self.renew_lease()
-        raise LeaseLost(f"a lease of this relay can't outlive a call of {call_seconds} s: raise OUTBOX_LEASE_SECONDS")
+        raise LeaseTooShort(
+            f"the lease of this relay can't outlive a call of {call_seconds:g} s: raise OUTBOX_LEASE_SECONDS"
+        )
 
     async def record_dispatch(self, event: Event) -> None:
         """Make durable that a suspect is about to be handled."""

@@ -394,6 +394,26 @@ async def test_a_step_that_postgresql_refuses_harms_only_its_event(database: str
         assert await value(store, "select count(*) from outbox.relays") == 1
 
 
+async def test_a_call_that_no_lease_outlives_harms_only_its_event(database: str, store: Store, script: Script) -> None:
+    """Its intent is refused, and the event is dead in the end; the relay goes on."""
+    reached = []
+
+    async def call(event: Event, ledger: Ledger) -> Outcome:
+        await ledger.intent("publish", fingerprint="f", detail={}, call_seconds=20)
+        reached.append(event.id)
+        return Published()
+
+    script.acts["a"] = [call]
+    async with working(settings(database), script):
+        event_id = await emit(store, "a", key="k")
+        await state_is(store, event_id, "dead")
+        await state_is(store, await emit(store, "b", key="k"), "published")
+        assert await value(store, "select count(*) from outbox.relays") == 1
+    assert reached == []
+    error = await value(store, "select error from outbox.receipts where event_id = %s", [event_id])
+    assert "can't outlive a call of 20 s: raise OUTBOX_LEASE_SECONDS" in error
+
+
 async def test_a_handler_that_cancels_itself_costs_no_worker(database: str, store: Store, script: Script) -> None:
     """A cancellation that the relay did not ask for is what the handler raised."""
 
