@@ -54,14 +54,12 @@ def decide(delivery: Delivery, outcome: Outcome | Park, policy: Policy) -> Rows:
             return Rows(_receipt(delivery, "cancelled", None, None, error))
         case Retry(error, after_seconds, context):
             delivery.attempts += 1
+            tried = Try(event, Reason.RETRY, error, context)
             if delivery.attempts >= policy.attempts_max:
                 sentence = f"gave up after {delivery.attempts} attempts: {error}"
-                return Rows(_receipt(delivery, "dead", "attempts_exhausted", None, sentence))
+                return Rows(_receipt(delivery, "dead", "attempts_exhausted", None, sentence), tried=tried)
             delay = policy.backoff.delay_seconds(delivery.attempts, policy.random)
-            return Rows(
-                wait=_wait(delivery, Reason.RETRY, max(delay, after_seconds or 0), error),
-                tried=Try(event, Reason.RETRY, error, context),
-            )
+            return Rows(wait=_wait(delivery, Reason.RETRY, max(delay, after_seconds or 0), error), tried=tried)
         case Defer(delay_seconds, reason, error, context):
             delivery.deferrals += 1
             tried = None if error is None else Try(event, reason, error, context)

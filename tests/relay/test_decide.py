@@ -67,11 +67,12 @@ def test_a_retry_waits_at_least_as_long_as_asked() -> None:
 
 @pytest.mark.parametrize(("attempts", "is_dead"), [(1, False), (2, True)])
 def test_the_last_attempt_is_the_end(attempts: int, is_dead: bool) -> None:
-    """So many tries as the policy allows, this one included."""
+    """So many tries as the policy allows, this one included; each tells what it knows."""
     each = delivery()
     each.attempts = attempts
-    rows = decide(each, Retry("no answer"), POLICY)
+    rows = decide(each, Retry("no answer", context={"code": 1}), POLICY)
     assert (rows.receipt is not None) == is_dead
+    assert rows.tried == Try(each.event, Reason.RETRY, "no answer", {"code": 1})
     if rows.receipt is not None:
         assert (rows.receipt.outcome, rows.receipt.reason) == ("dead", "attempts_exhausted")
 
