@@ -129,6 +129,18 @@ def open_intent(steps: Sequence[Step]) -> Step | None:
     return None
 
 
+def live_step(steps: Sequence[Step]) -> Step | None:
+    """Return the newest answer that an irreversible call took effect, which nothing has refused since."""
+    refused: set[str] = set()
+    intents = {step.name for step in steps if step.state is StepState.INTENT}
+    for step in reversed(steps):
+        if step.state is StepState.REFUSED:
+            refused.add(step.name)
+        elif step.state is StepState.DONE and step.name in intents and step.name not in refused:
+            return step
+    return None
+
+
 def may_be_live(steps: Sequence[Step]) -> bool:
     """Return whether something went live, or an intent stands that was not refused: as the SQL function of that name.
 

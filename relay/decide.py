@@ -9,9 +9,10 @@ from random import Random
 from typing import NamedTuple, assert_never
 
 from outbox.batch import Ended, HoldRow, Receipt, Try, Wait
+from outbox.ledger import live_step
 from outbox.outcome import Cancelled, Dead, Defer, Expired, Hold, Outcome, Published, Reason, Retry, Unknown
 from relay.backoff import Backoff
-from relay.delivery import Delivery, Park
+from relay.delivery import Delivery, GiveUp, Park
 
 RECONCILE_FIRST_SECONDS = 5.0
 """The hold of an unknown outcome outlasts its wait: nothing else of the key may be dispatched before the reconcile."""
@@ -39,7 +40,7 @@ class Policy:
     random: Random
 
 
-def decide(delivery: Delivery, outcome: Outcome | Park, policy: Policy) -> Rows:
+def decide(delivery: Delivery, outcome: Outcome | Park | GiveUp, policy: Policy) -> Rows:
     """Turn what became of a delivery into the rows that say so."""
     event = delivery.event
     match outcome:
@@ -52,14 +53,8 @@ def decide(delivery: Delivery, outcome: Outcome | Park, policy: Policy) -> Rows:
             return Rows(_receipt(delivery, "expired", None, None, error))
         case Cancelled(error):
             return Rows(_receipt(delivery, "cancelled", None, None, error))
-        case Retry(error, after_seconds, context):
-            delivery.attempts += 1
-            tried = Try(event, Reason.RETRY, error, context)
-            if delivery.attempts >= policy.attempts_max:
-                sentence = f"gave up after {delivery.attempts} attempts: {error}"
-                return Rows(_receipt(delivery, "dead", "attempts_exhausted", None, sentence), tried=tried)
-            delay = policy.backoff.delay_seconds(delivery.attempts, policy.random)
-            return Rows(wait=_wait(delivery, Reason.RETRY, max(delay, after_seconds or 0), error), tried=tried)
+        case Retry():
+            return _retry(delivery, outcome, policy)
         case Defer(delay_seconds, reason, error, context):
             delivery.deferrals += 1
             tried = None if error is None else Try(event, reason, error, context)
@@ -87,8 +82,20 @@ def decide(delivery: Delivery, outcome: Outcome | Park, policy: Policy) -> Rows:
             )
         case Park(reason, delay_seconds):
             return Rows(wait=_wait(delivery, reason, delay_seconds, None, for_hold=reason is Reason.HELD))
+        case GiveUp(error, reason):
+            return _give_up(delivery, error, reason)
         case _:
             assert_never(outcome)
+
+
+def _retry(delivery: Delivery, outcome: Retry, policy: Policy) -> Rows:
+    delivery.attempts += 1
+    tried = Try(delivery.event, Reason.RETRY, outcome.error, outcome.context)
+    if delivery.attempts >= policy.attempts_max:
+        sentence = f"gave up after {delivery.attempts} attempts: {outcome.error}"
+        return _give_up(delivery, sentence, "attempts_exhausted")._replace(tried=tried)
+    delay = max(policy.backoff.delay_seconds(delivery.attempts, policy.random), outcome.after_seconds or 0)
+    return Rows(wait=_wait(delivery, Reason.RETRY, delay, outcome.error), tried=tried)
 
 
 def decide_unwritable(delivery: Delivery, rows: Rows, error: str) -> Rows:
@@ -103,9 +110,20 @@ def decide_unwritable(delivery: Delivery, rows: Rows, error: str) -> Rows:
     receipt = rows.receipt
     if receipt is not None and receipt.outcome != "dead":  # it has ended so, whatever there was to tell of it
         return Rows(receipt._replace(result=None, error=sentence), replaces_unwritable=True)
-    if delivery.has_open_intent or (rows.wait is not None and rows.wait.reason is Reason.UNKNOWN):
+    if rows.wait is not None and rows.wait.reason is Reason.UNKNOWN:
         return Rows(wait=_wait(delivery, Reason.UNKNOWN, math.inf, sentence), replaces_unwritable=True)
-    return Rows(_receipt(delivery, "dead", "invalid_outcome", None, sentence), replaces_unwritable=True)
+    return _give_up(delivery, sentence, "invalid_outcome")._replace(replaces_unwritable=True)
+
+
+def _give_up(delivery: Delivery, error: str, reason: str) -> Rows:
+    """End a delivery that is tried no more: what is live is not dead, and what may be waits for a person."""
+    if delivery.has_open_intent:
+        wait = _wait(delivery, Reason.UNKNOWN, math.inf, error)
+        return Rows(wait=wait, tried=Try(delivery.event, Reason.UNKNOWN, error, None))
+    live = live_step(delivery.steps)
+    if live is not None:
+        return Rows(_receipt(delivery, "published", None, live.detail, error))
+    return Rows(_receipt(delivery, "dead", reason, None, error))
 
 
 def _receipt(

@@ -74,5 +74,13 @@ class Park:
 
 
 @dataclass(frozen=True, slots=True)
+class GiveUp:
+    """The relay tries it no more: dead, unless something is live, or may be."""
+
+    error: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class PutBack:
     """Its lane is given up: nothing is written, it stays in the log or in `outbox.waiting` as it is."""

@@ -38,7 +38,7 @@ from outbox.outcome import Cancelled, Outcome, Reason
 from outbox.settle import promote, promote_orphans, release, save_cursor, settle
 from outbox.take_over import hold_doubts
 from relay.decide import RECONCILE_FIRST_SECONDS, Policy, Rows, decide, decide_unwritable
-from relay.delivery import Delivery, Park
+from relay.delivery import Delivery, GiveUp, Park
 from relay.holds import Holds
 from relay.metrics import RelayMetrics
 from relay.pending import Pending, PendingStep
@@ -98,7 +98,7 @@ class Settler:
                 await anyio.sleep(early_seconds)
             await self.flush()
 
-    def settle(self, delivery: Delivery, outcome: Outcome | Park) -> None:
+    def settle(self, delivery: Delivery, outcome: Outcome | Park | GiveUp) -> None:
         """Submit what became of a delivery; it goes with the next statement."""
         rows = decide(delivery, outcome, self.policy)
         self._pending.add(delivery, rows)

@@ -28,10 +28,10 @@ from outbox.errors import DeadlinePassed, EventCancelled, EventResolved, LeaseLo
 from outbox.event import Event, Lane
 from outbox.handler import Handler
 from outbox.ledger import Ledger, WriteStep
-from outbox.outcome import Cancelled, Dead, Defer, Expired, Outcome, Published, Reason, Retry, Unknown, flaw
+from outbox.outcome import Cancelled, Defer, Expired, Outcome, Published, Reason, Retry, Unknown, flaw
 from outbox.resolution import Resolution
 from relay.clock import DatabaseClock
-from relay.delivery import Delivery, Park, PutBack
+from relay.delivery import Delivery, GiveUp, Park, PutBack
 from relay.holds import Holds
 from relay.metrics import RelayMetrics
 from relay.redaction import redact
@@ -72,7 +72,7 @@ class Workers:
     scheduler: Scheduler
     handlers: Mapping[str, Handler]
     write_step: WriteStep
-    settle: Callable[[Delivery, Outcome | Park], None]
+    settle: Callable[[Delivery, Outcome | Park | GiveUp], None]
     record_dispatch: Callable[[Event], Awaitable[None]]
     put_back: Callable[[Delivery], None]
     pause: Callable[[Delivery, float], None]
@@ -159,7 +159,7 @@ class Workers:
                 continue
             self.wake()
             if delivery.resolution is not None and await self._resolve(delivery, delivery.resolution):
-                instead: Outcome | Park | PutBack | None = self._at_a_persons_word(delivery, delivery.resolution)
+                instead: Outcome | Park | GiveUp | None = self._at_a_persons_word(delivery, delivery.resolution)
             else:
                 instead = self._without_handler(delivery)
             self._conclude(delivery, instead or await self._handle(delivery, scope))
@@ -219,7 +219,7 @@ class Workers:
             return None
         return Published(resolution.detail)
 
-    def _without_handler(self, delivery: Delivery) -> Outcome | Park | PutBack | None:
+    def _without_handler(self, delivery: Delivery) -> Outcome | Park | GiveUp | None:
         """Return what becomes of a delivery that is not dispatched; None for one that is."""
         database_now = self.clock.now()
         ends: Outcome | None = Cancelled() if delivery.cancelled and not delivery.may_be_live else None
@@ -229,16 +229,11 @@ class Workers:
             return Unknown("a person has to look at the account before it ends", None) if delivery.is_in_doubt else ends
         if delivery.event.type not in self.handlers:
             known = ", ".join(sorted(self.handlers)) or "none is installed"
-            return Dead(
+            return GiveUp(
                 f"no handler for events of type {delivery.event.type!r}: expected one of {known}", "unknown_type"
             )
         if delivery.crash_count >= self.crashes_max:
-            sentence = f"{delivery.crash_count} relays died while they handled it"
-            if delivery.has_open_intent:
-                return Unknown(sentence, None)  # not given up blindly: a person looks
-            if delivery.may_be_live:
-                sentence = f"{sentence}, after a call of it had taken effect: it may be live"
-            return Dead(sentence, "crashed_relay")
+            return GiveUp(f"{delivery.crash_count} relays died while they handled it", "crashed_relay")
         return admit(delivery, now=time.monotonic(), database_now=database_now, holds=self.holds)
 
     async def _handle(self, delivery: Delivery, scope: anyio.CancelScope) -> Outcome | PutBack:
@@ -297,7 +292,7 @@ class Workers:
         wrong = flaw(outcome)
         return outcome if wrong is None else f"the handler returned a flawed {type(outcome).__name__}: {wrong}"
 
-    def _conclude(self, delivery: Delivery, outcome: Outcome | Park | PutBack) -> None:
+    def _conclude(self, delivery: Delivery, outcome: Outcome | Park | GiveUp | PutBack) -> None:
         self.scheduler.finished(delivery)
         if delivery.crash_count:
             self._one_is_alone = False

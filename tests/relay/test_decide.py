@@ -14,8 +14,8 @@ from outbox.batch import HoldRow, Try
 from outbox.ledger import Step, StepState
 from outbox.outcome import Cancelled, Dead, Defer, Expired, Hold, Outcome, Published, Reason, Retry, Unknown
 from relay.backoff import Backoff
-from relay.decide import Policy, decide
-from relay.delivery import Delivery, Park
+from relay.decide import Policy, Rows, decide, decide_unwritable
+from relay.delivery import Delivery, GiveUp, Park
 from relay.holds import Holds
 from relay.scheduler import admit, has_expired
 from tests.relay.deliveries import INTENT, NOW, delivery
@@ -75,6 +75,39 @@ def test_the_last_attempt_is_the_end(attempts: int, is_dead: bool) -> None:
     assert rows.tried == Try(each.event, Reason.RETRY, "no answer", {"code": 1})
     if rows.receipt is not None:
         assert (rows.receipt.outcome, rows.receipt.reason) == ("dead", "attempts_exhausted")
+
+
+LIVE = [INTENT, Step(2, "publish", StepState.DONE, {"remote_id": "1"})]
+NOT_LIVE = [*LIVE, Step(3, "publish", StepState.INTENT, {}), Step(4, "publish", StepState.REFUSED, {})]
+REVERSIBLE = [Step(1, "container", StepState.DONE, {"id": "1"})]
+
+
+@pytest.mark.parametrize(
+    ("steps", "ended"),
+    [([], "dead"), (REVERSIBLE, "dead"), (NOT_LIVE, "dead"), (LIVE, "published"), ([*LIVE, INTENT], None)],
+    ids=["nothing", "reversible", "refused", "live", "unknown"],
+)
+@pytest.mark.parametrize("why", ["attempts", "crashes", "unwritable"])
+def test_what_is_live_is_not_dead(steps: list[Step], ended: str | None, why: str) -> None:
+    """Whatever had the relay give up: what is live is published, and what may be waits for a person."""
+    each = delivery("k", steps=steps)
+    each.attempts = 2
+    match why:
+        case "attempts":
+            rows = decide(each, Retry("no answer"), POLICY)
+        case "crashes":
+            rows = decide(each, GiveUp("no answer", "crashed_relay"), POLICY)
+        case _:
+            rows = decide_unwritable(each, Rows(), "no answer")
+    if rows.receipt is None:
+        assert ended is None
+        assert rows.wait is not None
+        assert (rows.wait.reason, rows.wait.delay_seconds) == (Reason.UNKNOWN, math.inf)
+        assert "no answer" in (rows.wait.error or "")
+    else:
+        assert rows.receipt.outcome == ended
+        assert rows.receipt.result == ({"remote_id": "1"} if ended == "published" else None)
+        assert "no answer" in (rows.receipt.error or "")
 
 
 def test_a_deferral_costs_no_attempt() -> None:

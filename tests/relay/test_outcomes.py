@@ -324,6 +324,25 @@ async def test_a_handler_that_raises_after_an_intent_is_unknown(database: str, s
     assert await value(store, "select reason from outbox.attempts") == "unknown"
 
 
+async def test_what_went_live_is_published_when_its_handler_fails_afterwards(
+    database: str, store: Store, script: Script
+) -> None:
+    """Its call was answered: it is not dead for what came later, and says what that was."""
+
+    async def read_back(event: Event, ledger: Ledger) -> Outcome:
+        if not ledger.steps:
+            await ledger.intent("publish", fingerprint="f", detail={}, call_seconds=1)
+            await ledger.done("publish", {"remote_id": "178"})
+        raise RuntimeError("can't be read back")
+
+    script.acts["a"] = [read_back]
+    async with working(settings(database), script):
+        await state_is(store, await emit(store, "a"), "published")
+    assert await rows(store, "select result, error from outbox.receipts") == [
+        ({"remote_id": "178"}, "gave up after 3 attempts: the handler raised RuntimeError: can't be read back")
+    ]
+
+
 async def test_a_handler_that_takes_too_long_is_ended(database: str, store: Store, script: Script) -> None:
     """It is tried again, and the sentence says how long it had."""
     script.acts["a"] = [Gate(), Published()]
