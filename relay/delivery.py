@@ -24,6 +24,7 @@ class Delivery:
         steps: What its handler did before, oldest first.
         resolution: What a person decided about its open intent.
         suspect: A relay that died may have been handling it: its dispatch is recorded before it is made.
+        on_record: Its dispatch is recorded: what comes of it clears the event.
         crash_count: How many relays are known to have died while they handled it: it is dispatched alone.
         traced: The span of its last dispatch and when that ended, where it is traced.
         dispatched_at: When the handler was called last, by `time.monotonic()`; 0 before.
@@ -42,6 +43,7 @@ class Delivery:
     dispatched_at: float = 0
     first_dispatched_at: float = 0
     suspect: bool = False
+    on_record: bool = False
     crash_count: int = 0
 
     @property

@@ -44,7 +44,8 @@ class Pending:
             self.batch.tries.append(rows.tried)
         if rows.hold is not None:
             self.batch.holds.append(rows.hold)
-        if delivery.suspect:
+        # What only waits, for a hold or behind its sequence, has shown nothing.
+        if delivery.on_record or (delivery.suspect and (rows.receipt is not None or rows.tried is not None)):
             self.batch.acquitted.append(delivery.event.id)
         self.settled.append((delivery, rows))
 

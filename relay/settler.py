@@ -144,8 +144,8 @@ class Settler:
         await self._pending.wait()
 
     def acquit(self, delivery: Delivery) -> None:
-        """Clear a suspect that came back without an outcome."""
-        if delivery.suspect:
+        """Clear a suspect that was dispatched and came back without an outcome."""
+        if delivery.on_record:
             self._pending.batch.acquitted.append(delivery.event.id)
             self._work.set()
 
@@ -219,6 +219,7 @@ class Settler:
         """
         instead = Pending()
         instead.batch.suspects = pending.batch.suspects
+        instead.batch.acquitted = [*pending.batch.acquitted]
         for step in pending.steps:
             step.unwritable = unwritable
         for delivery, rows in pending.settled:

@@ -267,6 +267,7 @@ class Workers:
         try:
             if delivery.suspect:
                 await self.record_dispatch(event)
+                delivery.on_record = True
             outcome: object = await self.handlers[event.type](event, ledger)  # others write handlers, not all typed
         except LeaseLost:
             raise

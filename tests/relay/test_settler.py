@@ -14,10 +14,10 @@ from psycopg import sql
 from outbox import lease
 from outbox.database import connect
 from outbox.event import EventId
-from outbox.outcome import Defer, Published, Reason, Retry, Unknown
+from outbox.outcome import Cancelled, Defer, Outcome, Published, Reason, Retry, Unknown
 from relay.backoff import Backoff
 from relay.decide import Policy
-from relay.delivery import Delivery, Park
+from relay.delivery import Delivery, GiveUp, Park
 from relay.holds import Holds
 from relay.metrics import RelayMetrics
 from relay.scheduler import Scheduler
@@ -222,6 +222,55 @@ async def test_what_is_published_stays_published_when_its_result_is_refused(stor
     writer.settler.settle(of, Published({"remote_id": "1"}))
     await writer.settler.flush()
     assert await rows(store, "select outcome, result from outbox.receipts") == [("published", None)]
+
+
+async def suspected(store: Store, *, on_record: bool = False) -> Delivery:
+    """An event that a relay is known to have had in hand when it died, with a call of which nobody knows."""
+    each = Delivery(await event(store, key="k"), suspect=True, on_record=on_record, crash_count=1, steps=[INTENT])
+    await store.execute("insert into outbox.dispatches (event_id, relay_id) values (%s, 1)", [each.event.id])
+    return each
+
+
+@pytest.mark.parametrize(
+    ("outcome", "is_cleared"),
+    [
+        (Park(Reason.HELD, 60), False),
+        (Park(Reason.PARKED, math.inf), False),
+        (Cancelled(), True),
+        (GiveUp("three relays died", "crashed_relay"), True),
+        (Retry("once"), True),
+        (Defer(60, Reason.PROCESSING), True),
+    ],
+    ids=["held", "parked", "cancelled", "given-up", "retried", "deferred"],
+)
+async def test_a_suspect_is_cleared_by_what_came_of_it(
+    store: Store, writer: Writer, outcome: Outcome | Park | GiveUp, is_cleared: bool
+) -> None:
+    """Not by a wait that began before it was dispatched again: it would not be alone when that ends."""
+    was_dispatched = isinstance(outcome, Retry | Defer)
+    writer.settler.settle(await suspected(store, on_record=was_dispatched), outcome)
+    await writer.settler.flush()
+    assert await value(store, "select count(*) from outbox.dispatches") == (0 if is_cleared else 1)
+
+
+@pytest.mark.parametrize("dispatched", [False, True])
+async def test_a_suspect_that_is_put_back_is_cleared_if_it_was_dispatched(
+    store: Store, writer: Writer, dispatched: bool
+) -> None:
+    """One that waited to be alone when its lane was given up has shown nothing."""
+    writer.settler.acquit(await suspected(store, on_record=dispatched))
+    await writer.settler.flush()
+    assert await value(store, "select count(*) from outbox.dispatches") == (0 if dispatched else 1)
+
+
+async def test_a_suspect_is_cleared_when_the_outcome_beside_it_is_refused(store: Store, writer: Writer) -> None:
+    """What PostgreSQL does not take of another event is not held against this one."""
+    of = Delivery(await event(store))
+    await refuse(store, of.event.id)
+    writer.settler.acquit(await suspected(store, on_record=True))
+    writer.settler.settle(of, Published())
+    await writer.settler.flush()
+    assert await value(store, "select count(*) from outbox.dispatches") == 0
 
 
 async def test_what_may_be_live_is_not_dead_when_its_outcome_is_refused(store: Store, writer: Writer) -> None:
