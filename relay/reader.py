@@ -57,6 +57,7 @@ class Reader:
     spill: Spill
     logs: list[LogReader] = field(default_factory=list)
     _target: str | None = None
+    _taken_count: int = 0
     _departures: dict[Lane, Departure] = field(default_factory=dict)
     _room: anyio.Event = field(default_factory=anyio.Event)
 
@@ -76,6 +77,7 @@ class Reader:
     def take(self, cursors: Iterable[tuple[Cursor, Sequence[Lane]]]) -> None:
         """Read these lanes too, from their cursors on."""
         self.logs += [LogReader(self.connection, lanes, cursor, self.slice_count) for cursor, lanes in cursors]
+        self._taken_count += 1
         self._target = None  # taken before the lanes were, it says nothing of what their owner before us did
 
     def give_up(self, lanes: Collection[Lane]) -> None:
@@ -149,7 +151,10 @@ class Reader:
             self._target = None
         # Those that stand there wait for those that come near, not for those that are far behind.
         elif self._target is None or max(log.unread_count for log in self.logs) > self.in_hand_max:
-            self._target = await take_snapshot(self.connection)
+            taken_count = -1
+            while taken_count != self._taken_count:  # what was taken meanwhile may have been read further than that
+                taken_count = self._taken_count
+                self._target = await take_snapshot(self.connection)
         return self._target
 
     def _join(self, target: str | None) -> None:
