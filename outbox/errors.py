@@ -35,6 +35,10 @@ class EventResolved(OutboxError):
     """A person says that an earlier call of the event took effect: make no other, and go on from that."""
 
 
+class EventHeld(OutboxError):
+    """An irreversible call may be made once more, but not before a hold of the event's key or the app ends: wait."""
+
+
 class Refused(OutboxError):
     """An operation for people was refused by the store's rules, and the message says which and what to do."""
 

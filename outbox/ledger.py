@@ -42,7 +42,7 @@ WriteStep = Callable[[Event, Step, float | None], Awaitable[datetime]]
 """Makes a step durable and returns its `created_at`.
 
 The last argument is for an intent alone: the seconds that the lease must outlive the call.
-Raises LeaseLost, LeaseTooShort, EventCancelled, EventResolved, DeadlinePassed, Unwritable.
+Raises LeaseLost, LeaseTooShort, EventCancelled, EventResolved, DeadlinePassed, EventHeld, Unwritable.
 """
 
 
@@ -78,6 +78,7 @@ class Ledger:
             EventCancelled: An operator cancelled the event. Do not call.
             EventResolved: A person says that an earlier call took effect. Do not call.
             DeadlinePassed: `expires_at` has passed. Do not call.
+            EventHeld: The call was made before, and the key or the app is held: it waits for the hold. Do not call.
             Unwritable: The detail is none that PostgreSQL takes. Do not call.
         """
         return await self._append(name, StepState.INTENT, detail, fingerprint, call_seconds)

@@ -65,6 +65,14 @@ verdicts as (
       select from outbox.events as e where e.id = t.event_id and e.expires_at <= clock_timestamp()
     ) then 'expired'
     when exists (select from outbox.cluster as c where c.verify_only_since is not null) then 'verify_only'
+    when exists (
+      select
+      from outbox.steps as s
+      join outbox.events as e on e.id = s.event_id
+      join outbox.holds as h on (h.scope = 'app' and h.key = '') or (h.scope = 'key' and h.key = e.key)
+      where s.event_id = t.event_id and s.name = t.name and s.state = 'intent'
+        and h.held_until > clock_timestamp() and h.reason <> 'unknown'
+    ) then 'held'
     when fence.leased_until <= clock_timestamp() + t.call_seconds * interval '1 second' then 'lease_too_short'
     else 'written'
   end as verdict
@@ -276,7 +284,7 @@ _REFUSALS = ("22", "23", "54")
 """SQLSTATE classes of what is wrong with a row: data, a constraint, a limit of the program. A row that is there already
 is no such thing: it tells of another writer."""
 
-Verdict = Literal["written", "cancelled", "resolved", "expired", "verify_only", "lease_too_short"]
+Verdict = Literal["written", "cancelled", "resolved", "expired", "verify_only", "held", "lease_too_short"]
 
 StepVerdicts = dict[tuple[EventId, int], tuple[Verdict, datetime | None]]
 
@@ -285,7 +293,8 @@ async def settle(connection: AsyncConnection[TupleRow], relay_id: RelayId, batch
     """Write a batch, whole or not at all, and return what became of its steps by event and position.
 
     An intent is not written, and says why, where its event was cancelled or has expired, where a person says that it is
-    published, where relays may only verify, or where the lease would not outlive its call. All other rows are written.
+    published, where relays may only verify, where its call was made before and a hold stands that is for no doubt,
+    or where the lease would not outlive its call. All other rows are written.
 
     Raises:
         LeaseLost: This incarnation is retired or does not own the lanes; nothing was written.

@@ -26,6 +26,7 @@ from outbox.batch import StepRow
 from outbox.errors import (
     DeadlinePassed,
     EventCancelled,
+    EventHeld,
     EventResolved,
     LeaseTooShort,
     Unwritable,
@@ -129,6 +130,8 @@ class Settler:
                     raise EventResolved(f"a person says that event {event.id} is published: no other call is made")
                 case "expired":
                     raise DeadlinePassed(f"event {event.id} expired before it could be published")
+                case "held":
+                    raise EventHeld(f"event {event.id} is held: its call is not made once more before the hold ends")
                 case "verify_only":
                     raise VerifyOnly("relays may only verify since the cluster changed: run outbox recover")
                 case _:

@@ -17,6 +17,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from typing import assert_never
 
 import anyio
 import structlog
@@ -24,7 +25,7 @@ from anyio.abc import TaskStatus
 from anyio.lowlevel import checkpoint
 
 from outbox import trace
-from outbox.errors import DeadlinePassed, EventCancelled, EventResolved, LeaseLost
+from outbox.errors import DeadlinePassed, EventCancelled, EventHeld, EventResolved, LeaseLost
 from outbox.event import Event, Lane
 from outbox.handler import Handler
 from outbox.ledger import Ledger, WriteStep
@@ -236,7 +237,7 @@ class Workers:
             return GiveUp(f"{delivery.crash_count} relays died while they handled it", "crashed_relay")
         return admit(delivery, now=time.monotonic(), database_now=database_now, holds=self.holds)
 
-    async def _handle(self, delivery: Delivery, scope: anyio.CancelScope) -> Outcome | PutBack:
+    async def _handle(self, delivery: Delivery, scope: anyio.CancelScope) -> Outcome | Park | PutBack:
         first_call = not delivery.dispatched_at and delivery.reason in (None, Reason.SCHEDULED)
         delivery.dispatched_at = time.monotonic()
         delivery.first_dispatched_at = delivery.first_dispatched_at or delivery.dispatched_at
@@ -252,7 +253,7 @@ class Workers:
             return outcome
         return Unknown(outcome, self.unknown_seconds) if delivery.has_open_intent else Retry(outcome)
 
-    async def _traced(self, delivery: Delivery, scope: anyio.CancelScope) -> Outcome | PutBack | str:
+    async def _traced(self, delivery: Delivery, scope: anyio.CancelScope) -> Outcome | Park | PutBack | str:
         """Call the handler in a span of the event's trace."""
         with trace.dispatch(delivery.event) as span:
             outcome = await self._call(delivery, scope)
@@ -260,7 +261,7 @@ class Workers:
         delivery.traced = (span.get_span_context(), time.monotonic())
         return outcome
 
-    async def _call(self, delivery: Delivery, scope: anyio.CancelScope) -> Outcome | PutBack | str:
+    async def _call(self, delivery: Delivery, scope: anyio.CancelScope) -> Outcome | Park | PutBack | str:
         """Call the handler, and return its outcome or what went wrong with it."""
         event = delivery.event
         ledger = Ledger(event, self.write_step, delivery.steps, delivery.attempts, delivery.deferrals)
@@ -271,12 +272,8 @@ class Workers:
             outcome: object = await self.handlers[event.type](event, ledger)  # others write handlers, not all typed
         except LeaseLost:
             raise
-        except EventCancelled as cancelled:
-            return Cancelled(str(cancelled))
-        except EventResolved as resolved:
-            return Unknown(str(resolved), 0.0)
-        except DeadlinePassed as passed:
-            return Expired(str(passed))
+        except (EventCancelled, EventResolved, DeadlinePassed, EventHeld) as refusal:
+            return _of_refusal(refusal)
         except anyio.get_cancelled_exc_class():
             if delivery in self._given_up:
                 return PutBack()
@@ -312,3 +309,18 @@ class Workers:
         else:
             self.settle(delivery, outcome)
         self.wake()
+
+
+def _of_refusal(refusal: EventCancelled | EventResolved | DeadlinePassed | EventHeld) -> Outcome | Park:
+    """Return what becomes of an event whose intent was refused."""
+    match refusal:
+        case EventCancelled():
+            return Cancelled(str(refusal))
+        case EventResolved():
+            return Unknown(str(refusal), 0.0)
+        case DeadlinePassed():
+            return Expired(str(refusal))
+        case EventHeld():
+            return Park(Reason.HELD, 0.0)  # until the hold ends, as the database knows
+        case _:
+            assert_never(refusal)

@@ -8,7 +8,8 @@
 -- A hold is never shortened, neither by a relay nor by a person who does not know of the other one: to hold for less,
 -- release first. A hold that ends at the same time or sooner is replaced, with its reason.
 --
--- What is dispatched already goes on; what comes afterwards waits. Deadlines are not moved: an event whose expires_at
+-- What is dispatched already goes on; what comes afterwards waits. A call whose answer was lost is looked for under the
+-- hold, and not made once more before its end. Deadlines are not moved: an event whose expires_at
 -- passes while it is held expires.
 create or replace function outbox.hold(key text, held_until timestamptz, reason text) returns void
 language plpgsql

@@ -6,8 +6,9 @@ import time
 
 import pytest
 
-from outbox.event import EventId
-from outbox.outcome import Hold, Published
+from outbox.event import Event, EventId
+from outbox.ledger import Ledger
+from outbox.outcome import Hold, Outcome, Published, Unknown
 from tests.relay.running import (
     TERMINATE,
     Gate,
@@ -28,6 +29,7 @@ pytestmark = pytest.mark.anyio
 HOLD = "select outbox.hold(%s, 'infinity', 'an incident')"
 HOLD_FOR = "select outbox.hold(%s, clock_timestamp() + %s * interval '1 second', 'a look')"
 RELEASE = "select outbox.release(%s)"
+STEPS = "select state from outbox.steps order by position"
 DUE_AT_THE_END = "select bool_and(w.due_at = h.held_until) from outbox.waiting as w, outbox.holds as h"
 
 
@@ -113,6 +115,50 @@ async def test_what_is_dispatched_goes_on_under_a_hold(database: str, store: Sto
         await state_is(store, in_flight, "published")
         await state_is(store, behind, "waiting:held")
     assert "b" not in script.calls
+
+
+async def call_once_more(event: Event, ledger: Ledger) -> Outcome:
+    """Find that the call before took no effect, and make it again at once."""
+    if ledger.open_intent() is not None:
+        await ledger.refused("publish", {"verified": "absent"})
+    await ledger.intent("publish", fingerprint="f", detail={}, call_seconds=1)
+    await ledger.done("publish", {"remote_id": "1"})
+    return Published()
+
+
+async def call_in_vain(event: Event, ledger: Ledger) -> Outcome:
+    """Make a call whose answer is lost."""
+    await ledger.intent("publish", fingerprint="f", detail={}, call_seconds=1)
+    return Unknown("no answer", 0.5)
+
+
+@pytest.mark.parametrize("key", ["k", None], ids=["key", "app"])
+async def test_no_call_is_made_once_more_under_a_hold(
+    database: str, store: Store, script: Script, key: str | None
+) -> None:
+    """What became of the first one is found out under the hold; that it took no effect is no leave to repeat it."""
+    script.acts["a"] = [call_in_vain, call_once_more]
+    async with working(settings(database), script):
+        event_id = await emit(store, "a", key="k")
+        await state_is(store, event_id, "waiting:unknown")
+        await store.execute(HOLD, [key])
+        await state_is(store, event_id, "waiting:held")
+        assert script.calls == ["a", "a"]
+        assert await rows(store, STEPS) == [("intent",), ("refused",)]
+        await store.execute(RELEASE, [key])
+        await state_is(store, event_id, "published")
+    assert await rows(store, STEPS) == [("intent",), ("refused",), ("intent",), ("done",)]
+    assert await value(store, "select attempts from outbox.receipts") == 0
+
+
+async def test_a_call_is_made_once_more_under_the_hold_of_its_own_doubt(
+    database: str, store: Store, script: Script
+) -> None:
+    """That one holds others of the key, until the event is done with."""
+    script.acts["a"] = [call_in_vain, call_once_more]
+    async with working(settings(database), script):
+        await state_is(store, await emit(store, "a", key="k"), "published")
+    assert script.calls == ["a", "a"]
 
 
 async def test_a_longer_hold_of_a_person_outlasts_that_of_a_limit(database: str, store: Store, script: Script) -> None:
