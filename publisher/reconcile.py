@@ -18,6 +18,8 @@
 | there is none     | as ready, but          | Person where another new post is there: it may be ours,  |
 |                   |                        | with a text that Meta has changed                        |
 | any               | none, too early        | Undecided: look again                                    |
+| any               | none, 23 hours later   | Person: a story has left every list, what was to be      |
+|                   |                        | published has expired                                    |
 
 The container's word comes from Meta (IG Container reference): PUBLISHED is proof. A live post of Instagram does not
 name its container, so a post fits when it was not live before the call, appeared in the window around it, shows the
@@ -36,6 +38,9 @@ from publisher.placement import HandleState, LivePost, PostType, Sight
 WINDOW_BEFORE = timedelta(minutes=5)
 WINDOW_AFTER = timedelta(minutes=15)
 NEGATIVE_LOOKS_MIN = 2
+LOOKING_SECONDS_MAX = 23 * 3600.0
+"""So long after an intent looking ends: a story is live for 24 hours, containers and unpublished photos last as long
+(Meta: IG User Stories, IG User Media, Page Photos), and the hour is for clocks that differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,14 +127,13 @@ def decide(evidence: Evidence, reconcile_seconds: float, gone_seconds: float) ->
     if not evidence.handles and (others := _new_posts(evidence)):
         return Person(f"{len(others)} new posts are live with another text, and the API does not tell whose they are")
     looks = evidence.negative_looks + 1
-    if (
-        state is HandleState.PROCESSING
-        or looks < NEGATIVE_LOOKS_MIN
-        or evidence.seconds_after_intent < reconcile_seconds
-    ):
+    if looks < NEGATIVE_LOOKS_MIN or evidence.seconds_after_intent < reconcile_seconds:
         return Undecided()
-    if evidence.sight.is_exact or state is HandleState.READY:
-        return Absent()
+    if evidence.seconds_after_intent <= LOOKING_SECONDS_MAX:
+        if state is HandleState.PROCESSING:
+            return Undecided()
+        if evidence.sight.is_exact or state is HandleState.READY:
+            return Absent()
     if state is HandleState.GONE and evidence.gone_seconds < gone_seconds:
         return Undecided()
     return Person(f"what was published is {state} now and no new post fits: it may be live and removed, or never was")

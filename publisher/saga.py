@@ -25,7 +25,7 @@ from publisher.metrics import PublisherMetrics
 from publisher.placement import READS, Placement, PostType, Prepared, ReadBack, digest, text_digest
 from publisher.preparation import AlreadyPublished, MediaSource, Preparation
 from publisher.reactions import classify
-from publisher.reconcile import Absent, Evidence, Live, Person, Undecided, candidates, decide
+from publisher.reconcile import LOOKING_SECONDS_MAX, Absent, Evidence, Live, Person, Undecided, candidates, decide
 from publisher.settings import PublisherSettings
 from publisher.trail import NO_ANSWER, PUBLISH, RECONCILE, Trail
 
@@ -229,6 +229,9 @@ class Saga:
     def _unreadable(self, error: GraphError | NoAnswer, asked_after: float) -> Unknown:
         """A look that fails says neither live nor absent; the longer the question stands, the rarer it is asked."""
         failure = Failure.of(error)
+        if asked_after > LOOKING_SECONDS_MAX:
+            why = "a person has to look at the account: it may have been live and gone, and looking still fails"
+            return Unknown(f"{why}: {failure.message}", None, context=failure.detail)
         delay = max(failure.regain_seconds or 0.0, self._look_again_seconds(asked_after))
         return Unknown(f"it may be live, and looking failed: {failure.message}", delay, context=failure.detail)
 

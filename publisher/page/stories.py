@@ -50,7 +50,7 @@ class PageStory(PagePost):
         return ReadBack(next((story.permalink for story in stories if story.id == remote_id), None))
 
     async def live(self, since: datetime) -> tuple[LivePost, ...]:
-        """Read the Page's stories since an instant, those included that are live no more."""
+        """Read the Page's stories since an instant; those that are live no more leave the list after a day."""
         return await self._stories({"since": str(int((since - CLOCK_SLACK).timestamp()))})
 
     async def _stories(self, parameters: dict[str, str]) -> tuple[LivePost, ...]:

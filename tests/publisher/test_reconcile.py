@@ -109,6 +109,20 @@ def test_nothing_is_absent_while_meta_works_on_it() -> None:
     assert decide(seen, 60, 900) == Undecided()
 
 
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("state", [state for state in ALL if state is not HandleState.PUBLISHED])
+def test_nothing_found_a_day_later_needs_a_person(state: HandleState, exact: bool) -> None:
+    """A story has left every list by then, and what is at work for so long will not tell."""
+    seen = evidence(
+        state, negative_looks=9, seconds_after_intent=23 * 3600.0 + 1, gone_seconds=900.0, names_its_handle=exact
+    )
+    assert isinstance(decide(seen, 60, 900), Person)
+    just_before = dataclasses.replace(seen, seconds_after_intent=23 * 3600.0)
+    tells = exact or state is HandleState.READY
+    expected = Undecided if state is HandleState.PROCESSING else Absent if tells else Person
+    assert isinstance(decide(just_before, 60, 900), expected)
+
+
 @pytest.mark.parametrize("state", TELLS_LITTLE)
 def test_nothing_found_twice_with_a_container_that_can_not_tell_needs_a_person(state: HandleState) -> None:
     """It may have been published and be gone."""
