@@ -18,6 +18,9 @@
 | there is none     | as ready, but          | Person where another new post is there: it may be ours,  |
 |                   |                        | with a text that Meta has changed                        |
 | any               | none, too early        | Undecided: look again                                    |
+| any               | one would fit, but     | Person: Meta's clock and ours differ, or somebody posted |
+|                   | appeared up to an hour | it                                                       |
+|                   | outside the window     |                                                          |
 | any               | none, 23 hours later   | Person: a story has left every list, what was to be      |
 |                   |                        | published has expired                                    |
 
@@ -37,6 +40,8 @@ from publisher.placement import HandleState, LivePost, PostType, Sight
 
 WINDOW_BEFORE = timedelta(minutes=5)
 WINDOW_AFTER = timedelta(minutes=15)
+CLOCK_SLACK = timedelta(hours=1)
+"""How far Meta's clock and the database's are from each other at most."""
 NEGATIVE_LOOKS_MIN = 2
 LOOKING_SECONDS_MAX = 23 * 3600.0
 """So long after an intent looking ends: a story is live for 24 hours, containers and unpublished photos last as long
@@ -129,6 +134,10 @@ def decide(evidence: Evidence, reconcile_seconds: float, gone_seconds: float) ->
     looks = evidence.negative_looks + 1
     if looks < NEGATIVE_LOOKS_MIN or evidence.seconds_after_intent < reconcile_seconds:
         return Undecided()
+    if strays := [] if evidence.names_its_handle else _strays(evidence):
+        return Person(
+            f"{len(strays)} new posts fit but for the time of the call: their clock may be off, or somebody posted them"
+        )
     if evidence.seconds_after_intent <= LOOKING_SECONDS_MAX:
         if state is HandleState.PROCESSING:
             return Undecided()
@@ -147,17 +156,24 @@ def candidates(evidence: Evidence) -> list[str]:
     return [post.id for post in _new_posts(evidence) if _shows_the_same(post, evidence)]
 
 
-def _new_posts(evidence: Evidence) -> list[LivePost]:
-    return [post for post in evidence.sight.live if _is_new(post, evidence)]
+def _strays(evidence: Evidence) -> list[LivePost]:
+    """What would fit but for its time; of a text without a handle, whatever Meta has made of it."""
+    posts = _new_posts(evidence, CLOCK_SLACK)
+    return [post for post in posts if _shows_the_same(post, evidence)] if evidence.handles else posts
 
 
-def _is_new(post: LivePost, evidence: Evidence) -> bool:
+def _new_posts(evidence: Evidence, slack: timedelta = timedelta()) -> list[LivePost]:
+    return [post for post in evidence.sight.live if _is_new(post, evidence, slack)]
+
+
+def _is_new(post: LivePost, evidence: Evidence, slack: timedelta) -> bool:
     """A time that the answer leaves out excludes nothing: not having been live is the main evidence."""
     if post.id in evidence.live_before or post.id in evidence.known_elsewhere:
         return False
     if post.published_at is None:
         return True
-    return evidence.intent_at - WINDOW_BEFORE <= post.published_at <= evidence.intent_at + WINDOW_AFTER
+    since, until = evidence.intent_at - WINDOW_BEFORE - slack, evidence.intent_at + WINDOW_AFTER + slack
+    return since <= post.published_at <= until
 
 
 def _shows_the_same(post: LivePost, evidence: Evidence) -> bool:

@@ -69,8 +69,8 @@ def test_several_new_stories_need_a_person(state: HandleState) -> None:
     [
         story(1),
         story(3),
-        story(7, minutes=-5.1),
-        story(7, minutes=15.1),
+        story(7, minutes=-65.1),
+        story(7, minutes=75.1),
         story(7, post_type=PostType.VIDEO),
     ],
 )
@@ -83,6 +83,21 @@ def test_what_does_not_fit_is_not_ours(other: LivePost) -> None:
 def test_the_window_reaches_from_five_minutes_before_to_fifteen_after(minutes: float) -> None:
     """Meta's clock is not ours."""
     assert decide(evidence(HandleState.READY, story(7, minutes=minutes)), 60, 900) == Live("7")
+
+
+@pytest.mark.parametrize("minutes", [-64.9, -5.1, 15.1, 74.9])
+@pytest.mark.parametrize("state", [HandleState.READY, *TELLS_LITTLE])
+def test_a_new_story_that_fits_but_for_its_time_is_for_a_person(state: HandleState, minutes: float) -> None:
+    """Clocks that differ have hidden our own: it was published again."""
+    seen = evidence(state, story(7, minutes=minutes), gone_seconds=900.0, **AGAIN)
+    assert isinstance(decide(seen, 60, 900), Person)
+
+
+def test_a_new_text_at_another_time_is_for_a_person() -> None:
+    """Without a handle, whatever text Meta made of it."""
+    post = LivePost("7", text_digest="other", published_at=INTENT_AT + timedelta(minutes=16))
+    seen = evidence(HandleState.READY, post, handles=(), text_digest="ours", post_type=PostType.TEXT, **AGAIN)
+    assert isinstance(decide(seen, 60, 900), Person)
 
 
 def test_a_new_story_without_time_or_kind_fits() -> None:
