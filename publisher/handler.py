@@ -188,7 +188,7 @@ class VariantHandler:
             handles=handles,
             is_done=ledger.answer(PUBLISH) is not None,
             is_prepared_published=sight.status.state is HandleState.PUBLISHED,
-            intent_at=None if intent is None else intent.created_at,
+            intent_at=None if intent is None else Trail(ledger).called_at(intent),
         )
         around = Surroundings(
             now=lookup.now(),
@@ -235,7 +235,8 @@ class VariantHandler:
         intended = _intended(ledger, variant)
         looked_for = placement if intended is variant else place(intended, account, graph, token)
         allowance = Allowance(self.allowances, account, event.id, graph, token)
-        outcome = await self._saga(event, ledger, lookup, placement, looked_for, allowance=allowance).run()
+        saga = self._saga(event, ledger, lookup, placement, looked_for, allowance=allowance, refusal=refusal)
+        outcome = await saga.run()
         if isinstance(outcome, Hold) and outcome.reason == "token" and await self._has_new_token(created, account):
             # Meta refused the old one after a person had set it: this hold would wait for another new one for ever.
             return Defer(NEW_TOKEN_SECONDS, Reason.PROCESSING)
@@ -255,10 +256,12 @@ class VariantHandler:
         intended: Placement,
         *,
         allowance: Allowance,
+        refusal: Dead | None,
     ) -> Saga:
         return Saga(
             placement=placement,
             intended=intended,
+            refusal=refusal,
             ledger=ledger,
             trail=Trail(ledger),
             now=lookup.now,
@@ -308,8 +311,8 @@ def _published(done: JsonObject) -> Published:
 
 
 def _intended(ledger: Ledger, variant: Variant) -> Variant:
-    """Return what an open intent was about: it is looked for as that, whatever became of the variant since."""
-    intent = ledger.open_intent()
+    """Return what an intent was about that is looked for: as that, whatever became of the variant since."""
+    intent = ledger.open_intent() or Trail(ledger).doubted()
     if intent is None:
         return variant
     # Intents of the first release are stories.

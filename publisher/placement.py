@@ -169,11 +169,13 @@ class Sight:
         status: How the handle stands.
         live: What is live.
         is_exact: What was made from the handle would be in `live`, whatever its status says.
+        forgets: What is live no more is not in `live`, and the status tells nothing of it.
     """
 
     status: HandleStatus
     live: tuple[LivePost, ...]
     is_exact: bool = False
+    forgets: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import assert_never
 
@@ -22,10 +22,20 @@ from publisher.error_table import HOLDING, NOT_SENT, Reaction
 from publisher.errors import CircuitOpen, GraphError, NoAnswer, NotSent, PublisherError
 from publisher.limits import Failure, growing, outcome_of, read_outcome_of
 from publisher.metrics import PublisherMetrics
-from publisher.placement import READS, Placement, PostType, Prepared, ReadBack, digest, text_digest
+from publisher.placement import READS, HandleState, Placement, PostType, Prepared, ReadBack, digest, text_digest
 from publisher.preparation import AlreadyPublished, MediaSource, Preparation
 from publisher.reactions import classify
-from publisher.reconcile import LOOKING_SECONDS_MAX, Absent, Evidence, Live, Person, Undecided, candidates, decide
+from publisher.reconcile import (
+    LOOKING_SECONDS_MAX,
+    Absent,
+    Evidence,
+    Live,
+    Person,
+    Undecided,
+    Verdict,
+    candidates,
+    decide,
+)
 from publisher.settings import PublisherSettings
 from publisher.trail import NO_ANSWER, PUBLISH, RECONCILE, Trail
 
@@ -49,7 +59,9 @@ class Saga:
 
     Attributes:
         placement: What to publish.
-        intended: What an open intent was about: the same, but where the variant has changed since.
+        intended: What an intent was about whose end is open, or was only inferred: the same, but where the variant has
+            changed since.
+        refusal: Why the variant may not be published now; what was begun is looked for all the same.
         ledger: The event's steps.
         trail: What they say.
         now: The database's clock.
@@ -63,6 +75,7 @@ class Saga:
 
     placement: Placement
     intended: Placement
+    refusal: Dead | None
     ledger: Ledger
     trail: Trail
     now: Callable[[], datetime]
@@ -95,6 +108,12 @@ class Saga:
         intent = self.ledger.open_intent()
         if intent is not None:
             outcome = await self._reconcile(intent)
+            if outcome is not None:
+                return outcome
+        if self.refusal is not None:
+            return self.refusal
+        if intent is None and (doubted := self.trail.doubted()) is not None:
+            outcome = await self._reconsider(doubted)
             if outcome is not None:
                 return outcome
         prepared = await self._preparation().run()
@@ -153,25 +172,13 @@ class Saga:
 
     async def _reconcile(self, intent: Step) -> Outcome | None:
         """Look what became of an intent; None when the same handle may be published again."""
-        asked_after = self._age(intent)
+        asked_after = self._seconds_since(self.trail.called_at(intent))
         try:
             evidence = await self._look(intent, asked_after)
         except (GraphError, NoAnswer) as error:
             self.metrics.reconciled.labels("undecided").inc()
             return self._unreadable(error, asked_after)
-        verdict = decide(evidence, self.settings.reconcile_seconds, self.settings.gone_seconds)
-        name = type(verdict).__name__.lower()
-        self.metrics.reconciled.labels(name).inc()
-        found: JsonObject = {
-            "look": evidence.negative_looks + 1,
-            "seconds_after_intent": round(asked_after, 3),
-            "state": evidence.sight.status.state.value,
-            "live": [post.id for post in evidence.sight.live],
-            "candidates": candidates(evidence),
-            "verdict": name,
-        }
-        await self.ledger.done(RECONCILE, found)
-        log.info("publish.reconciled", event_id=self.ledger.event.id, verdict=name, look=found["look"])
+        verdict, found = await self._judge(evidence)
         match verdict:
             case Live(remote_id):
                 return await self._done(remote_id, "reconciled")
@@ -185,11 +192,66 @@ class Saga:
             case _:
                 assert_never(verdict)
 
+    async def _reconsider(self, intent: Step) -> Outcome | None:
+        """Look again at a call that passed for absent at an earlier dispatch; None when it still does.
+
+        What it was about may be given up next, because it is old or the variant has changed, or be published again.
+        """
+        asked_after = self._seconds_since(self.trail.called_at(intent))
+        evidence = await self._look(intent, asked_after)
+        state = evidence.sight.status.state
+        is_proof = state is HandleState.PUBLISHED or (evidence.names_its_handle and bool(candidates(evidence)))
+        if self.trail.is_denied() and not is_proof:
+            return None
+        if state is HandleState.READY and not evidence.sight.forgets:
+            # It was looked for in time, and what tells now tells as well as then.
+            evidence = replace(evidence, seconds_after_intent=min(asked_after, LOOKING_SECONDS_MAX))
+        verdict, found = await self._judge(evidence)
+        match verdict:
+            case Live(remote_id):
+                return await self._done(remote_id, "reconciled")
+            case Undecided():
+                return Defer(self._look_again_seconds(asked_after), Reason.PROCESSING)
+            case Person(why):
+                await self._open_again(intent)
+                return Unknown(f"a person has to look at the account: {why}", None, context=found)
+            case Absent():
+                return None
+            case _:
+                assert_never(verdict)
+
+    async def _open_again(self, intent: Step) -> None:
+        """Write an intent for which no call is made: something may be live, and a person can say so."""
+        called_at = self.trail.called_at(intent).isoformat()
+        await self.ledger.intent(
+            PUBLISH,
+            fingerprint=intent.fingerprint or "",
+            detail={**intent.detail, "called_at": called_at},
+            call_seconds=self.settings.intent_seconds + self.settings.publish_seconds,
+        )
+
+    async def _judge(self, evidence: Evidence) -> tuple[Verdict, JsonObject]:
+        """Return the verdict on what a look found, and keep both."""
+        verdict = decide(evidence, self.settings.reconcile_seconds, self.settings.gone_seconds)
+        name = type(verdict).__name__.lower()
+        self.metrics.reconciled.labels(name).inc()
+        found: JsonObject = {
+            "look": evidence.negative_looks + 1,
+            "seconds_after_intent": round(evidence.seconds_after_intent, 3),
+            "state": evidence.sight.status.state.value,
+            "live": [post.id for post in evidence.sight.live],
+            "candidates": candidates(evidence),
+            "verdict": name,
+        }
+        await self.ledger.done(RECONCILE, found)
+        log.info("publish.reconciled", event_id=self.ledger.event.id, verdict=name, look=found["look"])
+        return verdict, found
+
     async def _look(self, intent: Step, asked_after: float) -> Evidence:
-        assert intent.created_at is not None
+        called_at = self.trail.called_at(intent)
         # Intents of the first release name one handle, and no text.
         handles = intent.detail.get("handles", [intent.detail["handle"]])
-        sight = await self.intended.look(handles, intent.created_at)
+        sight = await self.intended.look(handles, called_at)
         known = await self.known_elsewhere([post.id for post in sight.live])
         gone_since = self.trail.gone_since(intent)
         return Evidence(
@@ -197,13 +259,13 @@ class Saga:
             names_its_handle=self.intended.names_its_handle,
             post_type=PostType(intent.detail["media_type"]),
             text_digest=intent.detail.get("text"),
-            intent_at=intent.created_at,
+            intent_at=called_at,
             seconds_after_intent=asked_after,
             live_before=frozenset(intent.detail["live_before"]),
             known_elsewhere=known,
             sight=sight,
             negative_looks=self.trail.negative_looks(intent),
-            unnamed_elsewhere=await self.unnamed_elsewhere(intent.created_at),
+            unnamed_elsewhere=await self.unnamed_elsewhere(called_at),
             gone_seconds=0.0 if gone_since is None else asked_after - gone_since,
         )
 
@@ -286,7 +348,10 @@ class Saga:
 
     def _age(self, step: Step) -> float:
         assert step.created_at is not None
-        return (self.now() - step.created_at).total_seconds()
+        return self._seconds_since(step.created_at)
+
+    def _seconds_since(self, instant: datetime) -> float:
+        return (self.now() - instant).total_seconds()
 
     def _look_again_seconds(self, asked_after: float) -> float:
         first, longest = self.settings.reconcile_seconds, self.settings.reconcile_seconds_max

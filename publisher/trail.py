@@ -9,6 +9,7 @@
                                                verified "not_sent": no connection, or too late
                                                verified "absent": looked twice, it is not there
                                                verified "person": somebody looked, it is not there
+               intent, after "absent"          a later look has cast doubt on that: a person is asked; no call was made
     reconcile  done                            evidence: the call's unclear answer (look 0), then each look
 
 A step that prepares is called after its part: container, child 1, photo 2, video. The first one made after the media
@@ -18,6 +19,7 @@ was checked says what was found.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from outbox.event import JsonObject
 from outbox.ledger import Ledger, Step, StepState
@@ -71,6 +73,23 @@ class Trail:
         refused = [step for step in self._refused(PUBLISH) if step.position > self._prepared_position()]
         return any(step.detail["verified"] in {"absent", "person"} for step in refused)
 
+    def doubted(self) -> Step | None:
+        """Return the first intent on the handle in use whose call passed for absent, by looks or by a person's."""
+        since, last, first = self._prepared_position(), None, None
+        for step in self.ledger.steps:
+            if step.name != PUBLISH or step.position < since:
+                continue
+            if step.state is StepState.INTENT:
+                last = step
+            elif step.state is StepState.REFUSED and step.detail["verified"] in {"absent", "person"}:
+                first = first or last
+        return first
+
+    def is_denied(self) -> bool:
+        """Whether the newest word on the call is a person's, who says that it took no effect."""
+        refused = self._refused(PUBLISH)
+        return bool(refused) and refused[-1].detail["verified"] == "person"
+
     def negative_looks(self, intent: Step) -> int:
         """How many looks since an intent found nothing."""
         return sum(1 for step in self._evidence(intent) if step.detail.get("candidates") == [])
@@ -95,6 +114,12 @@ class Trail:
         since = self._prepared_position() if failure.row.reaction is Reaction.WAIT else 0
         details = [s.detail for s in self.ledger.steps if s.state is StepState.REFUSED and s.position > since]
         return sum(1 for d in details if "code" in d and row_for(d["code"], d.get("subcode")) is failure.row)
+
+    def called_at(self, intent: Step) -> datetime:
+        """Return when the call of an intent was about to be made: of one that was opened again, the first time."""
+        assert intent.created_at is not None
+        first = intent.detail.get("called_at")
+        return intent.created_at if first is None else datetime.fromisoformat(first)
 
     def _prepared_position(self) -> int:
         """Where the newest handle was made: what came before it says nothing of it."""

@@ -42,7 +42,7 @@ class PageStory(PagePost):
     async def look(self, handles: Sequence[str], since: datetime) -> Sight:
         """Read the photo or video, then the Page's stories."""
         status = await self.parts[0].status(Prepared(handles[0]))
-        return Sight(status, await self.live(since), is_exact=True)
+        return Sight(status, await self.live(since), is_exact=True, forgets=True)
 
     async def read_back(self, remote_id: str) -> ReadBack:
         """Find the story's address in the list."""
