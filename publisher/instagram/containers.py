@@ -59,7 +59,8 @@ class Container:
     def fingerprint(self, before: Sequence[Prepared]) -> str:
         """A digest of account, parameters, medium and children."""
         children = [prepared.handle for prepared in before] if self.rests_on_others else []
-        return digest("instagram", self.account.id, self.parameters, self._source(), children)
+        source = self._source() if self.upload is None else {**self._source(), "file": self.upload.url}
+        return digest("instagram", self.account.id, self.parameters, source, children)
 
     async def create(self, before: Sequence[Prepared], file: File | None) -> Prepared:  # noqa: ARG002
         """Create the container (sheet 1.2)."""

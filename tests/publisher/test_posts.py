@@ -219,3 +219,16 @@ async def test_a_finished_video_that_can_not_be_read_is_not_finished_again(stage
     assert end.delay_seconds is None
     assert (await stage.graph.control("GET", "counts"))["counts"][KIND[kind].publishing] == 1
     assert await stage.live_count() == 1
+
+
+async def test_a_video_whose_address_was_corrected_is_sent_anew(stage: Stage) -> None:
+    """What waits for its quota was uploaded from the old address: it is given up."""
+    await stage.graph.fault("publish_container", "error", code=9, subcode=2207042)
+    event = await stage.approve("instagram uploaded reel")
+    assert isinstance((await stage.play(event)).end, Hold)
+    url = f"{stage.media_url}/{with_name(stage, 'new')}.mp4"
+    await stage.execute("update social.content_variants set media_url = %s", url)
+    assert isinstance((await stage.play(event)).end, Published)
+    trail = await stage.trail(event)
+    assert (trail.count("container done"), trail.count("container refused"), trail.count("upload done")) == (2, 1, 2)
+    assert await stage.live_count() == 1
