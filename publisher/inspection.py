@@ -94,8 +94,11 @@ async def _of_instagram_login(graph: GraphClient, platform: str, remote_id: str,
     if platform != "instagram":
         return ["it is one of Instagram Login, which publishes to no Page"]
     answer = await graph.get(Endpoint.ACCOUNT, "me", token, {"fields": "id,user_id"})
-    owners = {str(answer.get("user_id")), str(answer.get("id"))}
-    return [] if remote_id in owners else [f"it is of the account {answer.get('user_id') or answer.get('id')}"]
+    # `id` is another one for each app: an account that went by both would have two keys, and a publish in flight on each.
+    owner = answer.get("user_id")
+    if owner is None:
+        return ["Meta does not say of which account it is"]
+    return [] if remote_id == str(owner) else [f"it is of the account {owner} (its user_id, which is the one to give)"]
 
 
 def _problems(data: JsonObject, platform: str, remote_id: str) -> list[str]:

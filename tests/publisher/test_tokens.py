@@ -135,7 +135,7 @@ async def test_an_unknown_token_is_refused_without_being_shown(stage: Stage) -> 
 
 
 async def test_a_token_of_instagram_login_says_whose_it_is(stage: Stage) -> None:
-    """At its own host."""
+    """At its own host; by the one id that is the same for every app."""
     owner, other = [await stage.graph.owner("instagram", login="instagram") for _ in range(2)]
     instagram_url = f"{stage.settings.graph_url}/graph.instagram.com"
     graph_url = f"{stage.settings.graph_url}"
@@ -147,6 +147,12 @@ async def test_a_token_of_instagram_login_says_whose_it_is(stage: Stage) -> None
         assert found.expires_at is None
         with pytest.raises(AccountInvalid, match=f"of the account {other.id}"):
             await inspect_token(graph, settings, platform="instagram", remote_id=owner.id, token=SecretStr(other.token))
+        me = await stage.graph.get("/graph.instagram.com/me", owner.token, fields="id,user_id")
+        assert me.body["id"] != me.body["user_id"] == owner.id
+        with pytest.raises(AccountInvalid, match=f"of the account {owner.id} .*the one to give"):
+            await inspect_token(
+                graph, settings, platform="instagram", remote_id=me.body["id"], token=SecretStr(owner.token)
+            )
         with pytest.raises(AccountInvalid, match="publishes to no Page"):
             await inspect_token(graph, settings, platform="facebook", remote_id="17", token=SecretStr(owner.token))
 
