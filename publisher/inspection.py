@@ -94,7 +94,7 @@ async def _of_instagram_login(graph: GraphClient, platform: str, remote_id: str,
     if platform != "instagram":
         return ["it is one of Instagram Login, which publishes to no Page"]
     answer = await graph.get(Endpoint.ACCOUNT, "me", token, {"fields": "id,user_id"})
-    # `id` is another one for each app: an account that went by both would have two keys, and a publish in flight on each.
+    # `id` is another one for each app: an account known by both has two keys, and a publish in flight on each.
     owner = answer.get("user_id")
     if owner is None:
         return ["Meta does not say of which account it is"]

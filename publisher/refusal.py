@@ -15,17 +15,17 @@ from publisher.variants import Account, Lookup, Variant
 def refusal_of(event: Event, lookup: Lookup, variant: Variant, account: Account) -> Dead | None:
     """Say what makes a variant unfit to be published.
 
-    A draft is dead rather than patient: a person took the approval back, and replaying the event gives it again.
+    A draft is dead rather than patient: a person took the approval back, and giving it again emits another event.
     """
     if variant.status != "approved":
         return Dead(
-            f"expected variant {variant.id} to be approved, found it {variant.status}; approve it and replay the event",
+            f"expected variant {variant.id} to be approved, found it {variant.status}; approve it, which emits it anew",
             "not_approved",
         )
     if not lookup.is_for_account:
         return Dead(
             f"expected variant {variant.id} to be for account {account.key}, found that it is not any more; "
-            "add the account to it and replay the event",
+            "add the account to it, which emits it anew",
             "not_for_account",
         )
     if variant.placement not in PLACEMENTS.get(account.platform, ()):

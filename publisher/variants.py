@@ -113,7 +113,7 @@ class VariantCreated(BaseModel):
 
     Attributes:
         variant_id: What is published.
-        account_id: Where, for a further account of the variant; else its first one.
+        account_id: Where; the variant's first account, where older events leave it out.
         created_at: When the variant was created.
     """
 
