@@ -36,12 +36,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeAlias
 
-from publisher.placement import HandleState, LivePost, PostType, Sight
+from publisher.placement import HandleState, LivePost, PostType, Sight, text_digest
 
 WINDOW_BEFORE = timedelta(minutes=5)
 WINDOW_AFTER = timedelta(minutes=15)
 CLOCK_SLACK = timedelta(hours=1)
 """How far Meta's clock and the database's are from each other at most."""
+NO_TEXT = text_digest("")
 NEGATIVE_LOOKS_MIN = 2
 LOOKING_SECONDS_MAX = 23 * 3600.0
 """So long after an intent looking ends: a story is live for 24 hours, containers and unpublished photos last as long
@@ -129,7 +130,7 @@ def decide(evidence: Evidence, reconcile_seconds: float, gone_seconds: float) ->
         return Live(fitting[0])
     if fitting:
         return Person(f"{len(fitting)} new posts fit, and the API does not tell which is this event's")
-    if not evidence.handles and (others := _new_posts(evidence)):
+    if not evidence.handles and (others := _of_its_type(evidence)):
         return Person(f"{len(others)} new posts are live with another text, and the API does not tell whose they are")
     looks = evidence.negative_looks + 1
     if looks < NEGATIVE_LOOKS_MIN or evidence.seconds_after_intent < reconcile_seconds:
@@ -158,8 +159,13 @@ def candidates(evidence: Evidence) -> list[str]:
 
 def _strays(evidence: Evidence) -> list[LivePost]:
     """What would fit but for its time; of a text without a handle, whatever Meta has made of it."""
-    posts = _new_posts(evidence, CLOCK_SLACK)
-    return [post for post in posts if _shows_the_same(post, evidence)] if evidence.handles else posts
+    if not evidence.handles:
+        return _of_its_type(evidence, CLOCK_SLACK)
+    return [post for post in _new_posts(evidence, CLOCK_SLACK) if _shows_the_same(post, evidence)]
+
+
+def _of_its_type(evidence: Evidence, slack: timedelta = timedelta()) -> list[LivePost]:
+    return [post for post in _new_posts(evidence, slack) if post.post_type in {None, evidence.post_type}]
 
 
 def _new_posts(evidence: Evidence, slack: timedelta = timedelta()) -> list[LivePost]:
@@ -180,4 +186,6 @@ def _shows_the_same(post: LivePost, evidence: Evidence) -> bool:
     """A kind or a text that the answer leaves out excludes nothing either."""
     if post.post_type is not None and post.post_type is not evidence.post_type:
         return False
+    if post.post_type is None and not evidence.handles and evidence.text_digest == NO_TEXT:
+        return False  # Without a text nor a handle a post is known by nothing: any photo without a caption would do.
     return None in (post.text_digest, evidence.text_digest) or post.text_digest == evidence.text_digest

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from pydantic import SecretStr
 
 from publisher.edges import instant, read_edge
 from publisher.graph import GraphClient, required_id
-from publisher.placement import Endpoint, LivePost, text_digest
+from publisher.placement import Endpoint, LivePost, PostType, text_digest
 
 # What is older is not ours: the reconciling window, and Meta's clock against the database's.
 YOUNG = timedelta(hours=1)
+_POST_TYPES = {"photo": PostType.IMAGE, "album": PostType.IMAGE, "video": PostType.VIDEO, "link": PostType.TEXT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,22 +32,33 @@ class Page:
         return address if isinstance(address, str) else None
 
     async def feed(self, since: datetime) -> tuple[LivePost, ...]:
-        """Read the Page's posts back to an instant and an hour more, each with its text."""
-        return await self._texts(Endpoint.PAGE_FEED, "feed", "message", since)
+        """Read the Page's posts back to an instant and an hour more, each with its text, and what it shows if told."""
+        return await self._texts(Endpoint.PAGE_FEED, "feed", "message", since, "attachments{media_type}")
 
     async def reels(self, since: datetime) -> tuple[LivePost, ...]:
         """Read the Page's reels back to an instant and an hour more, each with its text."""
         return await self._texts(Endpoint.PAGE_REELS, "video_reels", "description", since)
 
-    async def _texts(self, endpoint: Endpoint, edge: str, text: str, since: datetime) -> tuple[LivePost, ...]:
+    async def _texts(
+        self, endpoint: Endpoint, edge: str, text: str, since: datetime, *more: str
+    ) -> tuple[LivePost, ...]:
         back_to = since - YOUNG
-        parameters = {"fields": f"id,{text},created_time", "since": str(int(back_to.timestamp()))}
+        fields = ",".join(("id", text, "created_time", *more))
+        parameters = {"fields": fields, "since": str(int(back_to.timestamp()))}
         items = await read_edge(self.graph, endpoint, f"{self.id}/{edge}", self.token, parameters, back_to=back_to)
         return tuple(
             LivePost(
                 id=required_id(endpoint, item, "id"),
+                post_type=_post_type(item.get("attachments")),
                 text_digest=text_digest(item.get(text)),
                 published_at=instant(item.get("created_time")),
             )
             for item in items
         )
+
+
+def _post_type(attachments: Any) -> PostType | None:
+    """What a post of the feed shows (Meta: Post Attachments); None where it does not say: a mere text says nothing."""
+    rows = attachments.get("data") if isinstance(attachments, dict) else None
+    first = rows[0] if isinstance(rows, list) and rows else None
+    return _POST_TYPES.get(str(first.get("media_type"))) if isinstance(first, dict) else None

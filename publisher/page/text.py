@@ -3,8 +3,9 @@
     POST /{page}/feed message, link    -> post     irreversible
     GET  /{page}/feed                              what is live, with its text
 
-There is no handle before the call: the post is known by its text, among those that were not there before. Where another
-new post is there with another text, that may be ours as Meta changed it, and a person decides.
+There is no handle before the call: the post is known by its text, among those that were not there before and show no
+photo or video. Those of other events are remembered by their photo or video, not by their post. Where another new post
+without either is there with another text, that may be ours as Meta changed it, and a person decides.
 """
 
 from __future__ import annotations
