@@ -143,11 +143,13 @@ class Unknown:
         error: One sentence: what is known, what is not.
         delay_seconds: When to reconcile (again); None waits for a person, and the key goes on.
         context: Kept beside the error.
+        hold_reason: Why the key pauses, for people: that somebody has to act (token, account), or only that.
     """
 
     error: str
     delay_seconds: float | None
     context: JsonObject | None = None
+    hold_reason: str = Reason.UNKNOWN.value
 
 
 Ending: TypeAlias = Published | Dead | Expired | Cancelled
@@ -177,9 +179,10 @@ def flaw(outcome: Outcome) -> str | None:
                 return f"expected scope to be key or app, found {scope!r}"
             words = _flaw("error", error, str) or _flaw("reason", reason, str)
             return words or _flaw_of_delay("delay_seconds", delay_seconds) or _flaw_of_context(context)
-        case Unknown(error, unknown_seconds, context):
+        case Unknown(error, unknown_seconds, context, hold_reason):
             delay = None if unknown_seconds is None else _flaw_of_delay("delay_seconds", unknown_seconds)
-            return _flaw("error", error, str) or delay or _flaw_of_context(context)
+            words = _flaw("error", error, str) or _flaw("hold_reason", hold_reason, str)
+            return words or delay or _flaw_of_context(context)
         case _:
             assert_never(outcome)
 

@@ -11,7 +11,7 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 
 import anyio
@@ -32,6 +32,7 @@ from publisher.meter import Meter
 from publisher.metrics import PublisherMetrics
 from publisher.placement import HandleState, HandleStatus, MediaType, Medium, Placement, PostType, Sight, text_digest
 from publisher.placements import place
+from publisher.reconcile import LOOKING_SECONDS_MAX
 from publisher.refresher import Refresher
 from publisher.refusal import refusal_of, token_refusal_of
 from publisher.saga import Saga
@@ -57,6 +58,7 @@ from publisher.verify import Candidate, Continues, Surroundings, Unreadable, Ver
 KEYS_HOLD_SECONDS = 600.0
 NEW_TOKEN_SECONDS = 0.5
 JITTER = 0.25
+LOOKING_MAX = timedelta(seconds=LOOKING_SECONDS_MAX)
 
 log = structlog.get_logger()
 
@@ -227,8 +229,12 @@ class VariantHandler:
             if done is not None:
                 return _published(done)
             log.error("token.unreadable", event_id=event.id, key=account.key)
+            intent = ledger.open_intent()
+            if intent is not None and lookup.now() - Trail(ledger).called_at(intent) > LOOKING_MAX:
+                return Unknown(f"a person has to look at the account: it may be live, and {account.key}: {error}", None)
             return Hold(KEYS_HOLD_SECONDS, "token", f"{account.key}: {error}")
-        if not was_begun and (refusal := token_refusal_of(variant, account, token)) is not None:
+        refusal = refusal or token_refusal_of(variant, account, token)
+        if refusal is not None and not was_begun:
             return refusal
         graph = self.graph.of(account.key)
         placement = place(variant, account, graph, token)
@@ -329,12 +335,13 @@ def _with_intent_open(outcome: Outcome, settings: PublisherSettings) -> Outcome:
     match outcome:
         case Dead(error=error):
             return Unknown(f"it may be live, and it can't be looked for: {error}", None)
-        case (
-            Defer(delay_seconds=delay, error=error, context=context)
-            | Hold(delay_seconds=delay, error=error, context=context)
-        ):
+        case Defer(delay_seconds=delay, error=error, context=context):
             longest = settings.reconcile_seconds_max
             return Unknown(f"it may be live, and it can't be looked for yet: {error}", min(delay, longest), context)
+        case Hold(delay_seconds=delay, reason=reason, error=error, context=context):
+            longest = settings.reconcile_seconds_max
+            why = f"it may be live, and it can't be looked for yet: {error}"
+            return Unknown(why, min(delay, longest), context, hold_reason=reason)
         case Retry(error=error, context=context):
             return Unknown(f"it may be live: {error}", settings.reconcile_seconds, context)
         case _:

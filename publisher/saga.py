@@ -41,6 +41,8 @@ from publisher.trail import NO_ANSWER, PUBLISH, RECONCILE, Trail
 
 # "These photos were already posted" (sheet 4.5).
 ALREADY_POSTED = 1366051
+# "The object does not exist", of a read: that says nothing about the account (postiz-app#1562).
+UNREADABLE = 100
 # "Publishing quota used up" (sheet 4.3).
 QUOTA_USED_UP = 2207042
 
@@ -295,7 +297,9 @@ class Saga:
             why = "a person has to look at the account: it may have been live and gone, and looking still fails"
             return Unknown(f"{why}: {failure.message}", None, context=failure.detail)
         delay = max(failure.regain_seconds or 0.0, self._look_again_seconds(asked_after))
-        return Unknown(f"it may be live, and looking failed: {failure.message}", delay, context=failure.detail)
+        needs_a_person = failure.row.reaction in {Reaction.TOKEN, Reaction.ACCOUNT} and failure.row.code != UNREADABLE
+        why = failure.row.reaction.value if needs_a_person else Reason.UNKNOWN.value
+        return Unknown(f"it may be live, and looking failed: {failure.message}", delay, failure.detail, why)
 
     async def _go_on_after(self, failure: Failure, tried: int, elapsed_seconds: float = 0.0) -> Outcome:
         """Follow an error after which nothing is live."""

@@ -70,11 +70,11 @@ def decide(delivery: Delivery, outcome: Outcome | Park | GiveUp, policy: Policy)
                 tried=Try(event, reason, error, context),
                 hold=HoldRow(scope, key, delay_seconds, hold_reason) if held else None,
             )
-        case Unknown(error, unknown_seconds, context):
+        case Unknown(error, unknown_seconds, context, hold_reason):
             delivery.deferrals += 1
             hold = None
             if unknown_seconds is not None and event.key is not None:
-                hold = HoldRow("key", event.key, unknown_seconds + RECONCILE_FIRST_SECONDS, Reason.UNKNOWN)
+                hold = HoldRow("key", event.key, unknown_seconds + RECONCILE_FIRST_SECONDS, hold_reason)
             return Rows(
                 wait=_wait(delivery, Reason.UNKNOWN, math.inf if unknown_seconds is None else unknown_seconds, error),
                 tried=Try(event, Reason.UNKNOWN, error, context),

@@ -1,4 +1,5 @@
--- Ends the hold on a key, or on the whole app where the key is null, and makes what waits for it due at once.
+-- Ends the hold on a key, or on the whole app where the key is null, and makes what waits for it due at once. Of a key
+-- also what is looked for: what kept the looks from telling may be over, and nothing else should be begun before.
 --
 -- Called by: operators; the command line, when an account gets a new token.
 -- Locks:     the hold's row, then the rows in outbox.waiting that wait for it. A relay that parks an event for a hold
@@ -21,7 +22,8 @@ begin
   update outbox.waiting as w set due_at = released_at
   from (
     select held.event_id from outbox.waiting as held
-    where held.reason in ('held', 'rate_limited') and (release.key is null or held.key = release.key)
+    where (held.reason in ('held', 'rate_limited') and (release.key is null or held.key = release.key))
+      or (held.reason = 'unknown' and held.due_at < 'infinity' and held.key = release.key)
     order by held.event_id
     for update
   ) as locked

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import orjson
 import pytest
+from pydantic import SecretStr
 
 from outbox.event import Event
 from outbox.outcome import Published, Unknown
+from publisher.tokens import KeyRing, generate_key
 from tests.publisher.kinds import KIND
 from tests.publisher.stage import Stage
 
@@ -110,6 +112,34 @@ async def test_an_account_that_could_not_be_looked_at_for_a_day_is_for_a_person(
     early = await stage.dispatch(event)
     assert isinstance(early, Unknown)
     assert early.delay_seconds is not None
+    await pass_a_day(stage)
+    late = await stage.dispatch(event)
+    assert isinstance(late, Unknown)
+    assert late.delay_seconds is None
+
+
+@pytest.mark.parametrize(
+    ("code", "subcode", "reason"),
+    [(190, 460, "token"), (10, None, "token"), (25, 2207050, "account"), (100, 33, "unknown"), (2, None, "unknown")],
+)
+async def test_an_account_that_refuses_looks_says_so(stage: Stage, code: int, subcode: int | None, reason: str) -> None:
+    """Its hold tells people what to do, as any other event's of that account would."""
+    event = await lose(stage, "instagram image", "drop")
+    await stage.graph.fault("list_stories", "error", times=None, code=code, subcode=subcode)
+    outcome = await stage.dispatch(event)
+    assert isinstance(outcome, Unknown)
+    assert outcome.hold_reason == reason
+
+
+async def test_a_token_that_no_key_opens_is_no_end_either(stage: Stage) -> None:
+    """The hold says what is missing, and after a day a person is asked."""
+    event = await lose(stage, "instagram image", "drop")
+    foreign = KeyRing(generate_key()).encrypt(SecretStr("EAAother"))
+    await stage.execute("update social.accounts set token_ciphertext = %s", foreign)
+    early = await stage.dispatch(event)
+    assert isinstance(early, Unknown)
+    assert early.delay_seconds is not None
+    assert early.hold_reason == "token"
     await pass_a_day(stage)
     late = await stage.dispatch(event)
     assert isinstance(late, Unknown)

@@ -290,6 +290,24 @@ async def test_an_unknown_pauses_its_key_and_comes_back_with_its_steps(
     assert await rows(store, "select reason, error from outbox.attempts") == [("unknown", "no answer to publish")]
 
 
+async def test_a_released_key_is_looked_at_before_anything_else_of_it(
+    database: str, store: Store, script: Script
+) -> None:
+    """What a new token was waited for is asked at once, though its next look was an hour away."""
+    outcome = Unknown("looking failed: error 190", 3600.0, hold_reason="token")
+    script.acts["a"] = [partial(publish, outcome=outcome), reconcile]
+    async with working(settings(database), script):
+        unknown = await emit(store, "a", key="k")
+        await state_is(store, unknown, "waiting:unknown")
+        behind = await emit(store, "b", key="k")
+        await state_is(store, behind, "waiting:held")
+        assert await rows(store, "select key, reason from outbox.holds") == [("k", "token")]
+        await store.execute("select outbox.release('k')")
+        await state_is(store, unknown, "published")
+        await state_is(store, behind, "published")
+    assert script.calls == ["a", "a", "b"]
+
+
 async def test_an_unknown_for_a_person_stays_and_its_key_goes_on(database: str, store: Store, script: Script) -> None:
     """Nobody guesses: it waits until somebody decides, and delays nobody else."""
     script.acts["a"] = [partial(publish, outcome=Unknown("two stories match", None))]
