@@ -13,6 +13,7 @@
       |    |- media/           fetches the beginning of a medium, reads it, judges it
       |- allowance.py          what an account may still publish in 24 hours, and when the next one may be
       |- trail.py              what the steps so far say
+      |- looker.py             looks what became of a call, and keeps what it found
       |- reconcile.py          pure: from evidence to live, absent, undecided, person
       |- verify.py             pure: the same after a restore, for what the log has forgotten
       |- limits.py             pure: from an error to a hold, a retry, an end

@@ -27,6 +27,7 @@ from publisher.errors import GraphError, NoAnswer, SettingsUnsuitable, TokenUnre
 from publisher.finder import Finder
 from publisher.gauges import Gauges
 from publisher.graph import GraphClient, open_graph
+from publisher.looker import Looker
 from publisher.media.client import MediaClient, open_media
 from publisher.meter import Meter
 from publisher.metrics import PublisherMetrics
@@ -264,15 +265,23 @@ class VariantHandler:
         allowance: Allowance,
         refusal: Dead | None,
     ) -> Saga:
-        return Saga(
-            placement=placement,
+        trail = Trail(ledger)
+        looker = Looker(
             intended=intended,
-            refusal=refusal,
             ledger=ledger,
-            trail=Trail(ledger),
-            now=lookup.now,
+            trail=trail,
             known_elsewhere=partial(known_elsewhere, self.connections, event.id),
             unnamed_elsewhere=partial(unnamed_elsewhere, self.connections, event.id, event.key or ""),
+            settings=self.settings,
+            metrics=self.metrics,
+        )
+        return Saga(
+            placement=placement,
+            refusal=refusal,
+            ledger=ledger,
+            trail=trail,
+            now=lookup.now,
+            looker=looker,
             media=self.media,
             allowance=allowance,
             settings=self.settings,

@@ -7,7 +7,7 @@ what can be repeated; here is what can't.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import assert_never
@@ -21,21 +21,12 @@ from publisher.allowance import Allowance
 from publisher.error_table import HOLDING, NOT_SENT, Reaction
 from publisher.errors import CircuitOpen, GraphError, NoAnswer, NotSent, PublisherError
 from publisher.limits import Failure, growing, outcome_of, read_outcome_of
+from publisher.looker import Looker
 from publisher.metrics import PublisherMetrics
-from publisher.placement import READS, HandleState, Placement, PostType, Prepared, ReadBack, digest, text_digest
+from publisher.placement import READS, HandleState, Placement, Prepared, ReadBack, digest, text_digest
 from publisher.preparation import AlreadyPublished, MediaSource, Preparation
 from publisher.reactions import classify
-from publisher.reconcile import (
-    LOOKING_SECONDS_MAX,
-    Absent,
-    Evidence,
-    Live,
-    Person,
-    Undecided,
-    Verdict,
-    candidates,
-    decide,
-)
+from publisher.reconcile import LOOKING_SECONDS_MAX, Absent, Live, Person, Undecided, candidates
 from publisher.settings import PublisherSettings
 from publisher.trail import NO_ANSWER, PUBLISH, RECONCILE, Trail
 
@@ -46,12 +37,6 @@ UNREADABLE = 100
 # "Publishing quota used up" (sheet 4.3).
 QUOTA_USED_UP = 2207042
 
-KnownElsewhere = Callable[[Sequence[str]], Awaitable[frozenset[str]]]
-"""Returns those of some remote ids that other events published."""
-
-UnnamedElsewhere = Callable[[datetime], Awaitable[int]]
-"""Returns how many other events of the account were published around an intent, and nobody knows as which post."""
-
 log = structlog.get_logger()
 
 
@@ -61,14 +46,11 @@ class Saga:
 
     Attributes:
         placement: What to publish.
-        intended: What an intent was about whose end is open, or was only inferred: the same, but where the variant has
-            changed since.
         refusal: Why the variant may not be published now; what was begun is looked for all the same.
         ledger: The event's steps.
         trail: What they say.
         now: The database's clock.
-        known_elsewhere: Which remote ids are other events'.
-        unnamed_elsewhere: How many of the account's posts may be other events'.
+        looker: Looks what became of a call.
         media: Where media are read.
         allowance: What the account may still publish.
         settings: How patient to be.
@@ -76,13 +58,11 @@ class Saga:
     """
 
     placement: Placement
-    intended: Placement
     refusal: Dead | None
     ledger: Ledger
     trail: Trail
     now: Callable[[], datetime]
-    known_elsewhere: KnownElsewhere
-    unnamed_elsewhere: UnnamedElsewhere
+    looker: Looker
     media: MediaSource
     allowance: Allowance
     settings: PublisherSettings
@@ -176,11 +156,11 @@ class Saga:
         """Look what became of an intent; None when the same handle may be published again."""
         asked_after = self._seconds_since(self.trail.called_at(intent))
         try:
-            evidence = await self._look(intent, asked_after)
+            evidence = await self.looker.look(intent, asked_after)
         except (GraphError, NoAnswer) as error:
             self.metrics.reconciled.labels("undecided").inc()
             return self._unreadable(error, asked_after)
-        verdict, found = await self._judge(evidence)
+        verdict, found = await self.looker.judge(evidence)
         match verdict:
             case Live(remote_id):
                 return await self._done(remote_id, "reconciled")
@@ -200,7 +180,7 @@ class Saga:
         What it was about may be given up next, because it is old or the variant has changed, or be published again.
         """
         asked_after = self._seconds_since(self.trail.called_at(intent))
-        evidence = await self._look(intent, asked_after)
+        evidence = await self.looker.look(intent, asked_after)
         state = evidence.sight.status.state
         is_proof = state is HandleState.PUBLISHED or (evidence.names_its_handle and bool(candidates(evidence)))
         if self.trail.is_denied() and not is_proof:
@@ -208,7 +188,7 @@ class Saga:
         if state is HandleState.READY and not evidence.sight.forgets:
             # It was looked for in time, and what tells now tells as well as then.
             evidence = replace(evidence, seconds_after_intent=min(asked_after, LOOKING_SECONDS_MAX))
-        verdict, found = await self._judge(evidence)
+        verdict, found = await self.looker.judge(evidence)
         match verdict:
             case Live(remote_id):
                 return await self._done(remote_id, "reconciled")
@@ -230,45 +210,6 @@ class Saga:
             fingerprint=intent.fingerprint or "",
             detail={**intent.detail, "called_at": called_at},
             call_seconds=self.settings.intent_seconds + self.settings.publish_seconds,
-        )
-
-    async def _judge(self, evidence: Evidence) -> tuple[Verdict, JsonObject]:
-        """Return the verdict on what a look found, and keep both."""
-        verdict = decide(evidence, self.settings.reconcile_seconds, self.settings.gone_seconds)
-        name = type(verdict).__name__.lower()
-        self.metrics.reconciled.labels(name).inc()
-        found: JsonObject = {
-            "look": evidence.negative_looks + 1,
-            "seconds_after_intent": round(evidence.seconds_after_intent, 3),
-            "state": evidence.sight.status.state.value,
-            "live": [post.id for post in evidence.sight.live],
-            "candidates": candidates(evidence),
-            "verdict": name,
-        }
-        await self.ledger.done(RECONCILE, found)
-        log.info("publish.reconciled", event_id=self.ledger.event.id, verdict=name, look=found["look"])
-        return verdict, found
-
-    async def _look(self, intent: Step, asked_after: float) -> Evidence:
-        called_at = self.trail.called_at(intent)
-        # Intents of the first release name one handle, and no text.
-        handles = intent.detail.get("handles", [intent.detail["handle"]])
-        sight = await self.intended.look(handles, called_at)
-        known = await self.known_elsewhere([post.id for post in sight.live])
-        gone_since = self.trail.gone_since(intent)
-        return Evidence(
-            handles=tuple(handles),
-            names_its_handle=self.intended.names_its_handle,
-            post_type=PostType(intent.detail["media_type"]),
-            text_digest=intent.detail.get("text"),
-            intent_at=called_at,
-            seconds_after_intent=asked_after,
-            live_before=frozenset(intent.detail["live_before"]),
-            known_elsewhere=known,
-            sight=sight,
-            negative_looks=self.trail.negative_looks(intent),
-            unnamed_elsewhere=await self.unnamed_elsewhere(called_at),
-            gone_seconds=0.0 if gone_since is None else asked_after - gone_since,
         )
 
     async def _absent(self, intent: Step) -> Outcome | None:
