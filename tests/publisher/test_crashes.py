@@ -96,9 +96,15 @@ async def test_a_draft_with_an_open_intent_is_reconciled(stage: Stage) -> None:
     assert await stage.live_count() == 1
 
 
-async def test_a_variant_that_moved_with_an_open_intent_waits_for_a_person(stage: Stage) -> None:
-    """Another account's stories prove nothing about this one's."""
+@pytest.mark.parametrize("names_its_account", [True, False])
+async def test_a_variant_that_moved_with_an_open_intent_is_looked_for_where_it_was(
+    stage: Stage, names_its_account: bool
+) -> None:
+    """Another account's stories prove nothing: a person is asked where an older event names no account."""
     event = await stage.approve("instagram image")
+    if not names_its_account:
+        await stage.execute("update outbox.events set payload = payload - 'account_id'")
+        event = await stage.event(event.id)
     with pytest.raises(Crash):
         await stage.dispatch(event, crash=CrashAt(3, durable=False))
     await stage.owner("facebook")
@@ -106,8 +112,12 @@ async def test_a_variant_that_moved_with_an_open_intent_waits_for_a_person(stage
         "update social.content_variants set account_id = (select id from social.accounts where platform = 'facebook')"
     )
     end = (await stage.play(event)).end
-    assert isinstance(end, Unknown)
-    assert end.delay_seconds is None
+    if names_its_account:
+        assert isinstance(end, Published)
+        assert end.result["verified"] == "reconciled"
+    else:
+        assert isinstance(end, Unknown)
+        assert end.delay_seconds is None
     assert await stage.live_count() == 1
 
 
