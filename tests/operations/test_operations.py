@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import LiteralString
 
 import pytest
 from psycopg import AsyncConnection, sql
@@ -202,6 +203,22 @@ async def test_cancelling_makes_a_waiting_event_due(connection: Connection, hist
     assert event.due_at is not None
     assert event.due_at <= await database_now(connection)
     assert histories.fetch("select reason from outbox.cancellations") == [("wrong picture",)]
+
+
+async def test_an_event_that_was_cancelled_before_it_waits_comes_back_soon(
+    connection: Connection, histories: Histories
+) -> None:
+    """However long it was to wait; what may be live waits as it is told, and so does what nobody cancelled."""
+    cancelled, live, other = [histories.emit() for _ in range(3)]
+    histories.step(live, "publish", "intent")
+    for event_id in (cancelled, live):
+        await cancel(connection, event_id)
+    for event_id in (cancelled, live, other):
+        histories.wait(event_id, "scheduled")
+    soon: LiteralString = "select event_id from outbox.waiting where due_at < clock_timestamp() + interval '1 hour'"
+    assert histories.fetch(soon) == [(cancelled,)]
+    histories.connection.execute("update outbox.waiting set reason = 'parked', due_at = 'infinity'")
+    assert histories.fetch(soon) == [(cancelled,)]
 
 
 async def test_what_has_ended_is_not_cancelled(connection: Connection, histories: Histories) -> None:

@@ -538,6 +538,25 @@ async def test_a_waiting_event_is_cancelled_at_once(database: str, store: Store,
     assert await value(store, COUNT_WAITING) == 0
 
 
+async def test_an_event_that_is_cancelled_before_it_waits_does_not_wait_for_its_time(
+    database: str, store: Store, script: Script
+) -> None:
+    """In the transaction that emitted it, and while its handler was about to put it off."""
+    gate = Gate(outcome=Defer(3600, Reason.PROCESSING))
+    script.acts["b"] = [gate]
+    async with working(settings(database), script):
+        async with store.transaction():
+            scheduled = await emit(store, "a", publish_in=86_400)
+            await store.execute("select outbox.cancel(%s)", [scheduled])
+        put_off = await emit(store, "b")
+        await gate.entered.wait()
+        await store.execute("select outbox.cancel(%s)", [put_off])
+        gate.opened.set()
+        await state_is(store, scheduled, "cancelled")
+        await state_is(store, put_off, "cancelled")
+    assert script.calls == ["b"]
+
+
 async def test_an_event_that_is_cancelled_before_its_intent_is_not_begun(
     database: str, store: Store, script: Script
 ) -> None:
