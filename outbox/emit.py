@@ -35,9 +35,10 @@ class Options(TypedDict, total=False):
     """What an event may carry beside its type and payload.
 
     Attributes:
-        key: The publishing account, or whatever limits apply to; at most one event of a key is in flight.
+        key: The publishing account, or whatever limits apply to; at most one event of a key is in flight. Not empty.
         sequence: Events of the same key and sequence are handled strictly in order; needs a key.
-        dedupe_key: Unique: emitting it again writes nothing and returns the first event's id.
+        dedupe_key: Unique: emitting it again writes nothing and returns the first event's id. At most 1,000 bytes;
+            `replay:` begins those of replays.
         publish_at: Not dispatched before; timezone-aware.
         expires_at: Ends as expired when nothing irreversible was begun by then; timezone-aware.
         headers: About the event rather than for its handler. Where the process uses OpenTelemetry, the current span's

@@ -42,6 +42,12 @@ declare
     when not emit.headers operator(pg_catalog.@>) '{}' then 'headers_are_an_object'
     when greatest(pg_catalog.octet_length(emit.key), pg_catalog.octet_length(emit.sequence)) operator(pg_catalog.>) 1000
       then 'a_key_and_a_sequence_have_1000_bytes_at_most'
+    -- Where holds are looked up the empty key stands for the whole app.
+    when emit.key operator(pg_catalog.=) '' then 'a_key_is_not_empty'
+    when pg_catalog.octet_length(emit.dedupe_key) operator(pg_catalog.>) 1000 then 'a_dedupe_key_has_1000_bytes_at_most'
+    when pg_catalog.starts_with(emit.dedupe_key, 'replay:')
+      and (emit.dedupe_key operator(pg_catalog.=) pg_catalog.concat('replay:', emit.replay_of)) is not true
+      then 'the_dedupe_key_of_a_replay_names_what_it_replays'
     when emit.sequence is not null and emit.key is null then 'a_sequence_needs_a_key'
   end;
 begin

@@ -210,6 +210,10 @@ def test_a_snapshot_that_cannot_see_the_first_event_fails_to_serialize(
         ("an_event_expires_after_it_is_due", {"publish_at": PUBLISH_AT, "expires_at": PUBLISH_AT}),
         ("a_key_and_a_sequence_have_1000_bytes_at_most", {"key": "k" * 1001}),
         ("a_key_and_a_sequence_have_1000_bytes_at_most", {"key": "k", "sequence": "ü" * 501}),
+        ("a_key_is_not_empty", {"key": ""}),
+        ("a_dedupe_key_has_1000_bytes_at_most", {"dedupe_key": "ü" * 501}),
+        ("the_dedupe_key_of_a_replay_names_what_it_replays", {"dedupe_key": "replay:1"}),
+        ("the_dedupe_key_of_a_replay_names_what_it_replays", {"dedupe_key": "replay:1", "replay_of": 2}),
         ("instants_are_between_1970_and_9000", {"publish_at": "infinity"}),
         ("instants_are_between_1970_and_9000", {"expires_at": "-infinity"}),
         ("instants_are_between_1970_and_9000", {"publish_at": "1969-12-31T23:59:59Z"}),
@@ -219,13 +223,16 @@ def test_a_rule_that_is_broken_says_its_name(
     application: psycopg.Connection, name: str, options: dict[str, Any]
 ) -> None:
     """Each rule of the log refuses, by name, what breaks it."""
-    arguments: dict[str, Any] = dict.fromkeys(("key", "sequence", "publish_at", "expires_at"))
+    arguments: dict[str, Any] = dict.fromkeys(
+        ("key", "sequence", "dedupe_key", "publish_at", "expires_at", "replay_of")
+    )
     arguments |= {"type": "t", "payload": {}, "headers": {}, **options}
     arguments |= {"payload": Jsonb(arguments["payload"]), "headers": Jsonb(arguments["headers"])}
     with pytest.raises(errors.CheckViolation) as raised:
         application.execute(
             "select outbox.emit(type => %(type)s, payload => %(payload)s, headers => %(headers)s, "
-            "key => %(key)s, sequence => %(sequence)s, publish_at => %(publish_at)s, expires_at => %(expires_at)s)",
+            "key => %(key)s, sequence => %(sequence)s, dedupe_key => %(dedupe_key)s, publish_at => %(publish_at)s, "
+            "expires_at => %(expires_at)s, replay_of => %(replay_of)s)",
             arguments,
         )
     assert raised.value.diag.constraint_name == name
