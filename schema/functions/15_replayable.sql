@@ -5,7 +5,7 @@
 -- Raises:    22P02, 22007 the filter holds what is no array or no instant.
 --
 -- The filter: states (dead where there are none), type, key, reason, error (a part of its text, in any case), since and
--- until (when it ended). Walks the receipts by their key: each slice goes on where the one before ended.
+-- until (when it ended), emitted_before; outbox.begin_replay() lets no other in. Walks the receipts by their key: each slice goes on where the one before ended.
 create or replace function outbox.replayable(filter jsonb, after bigint, until bigint, ended_before timestamptz, count_max bigint)
 returns setof bigint
 language sql
@@ -27,6 +27,9 @@ as $$
     and (replayable.filter ->> 'error' is null or strpos(lower(r.error), lower(replayable.filter ->> 'error')) > 0)
     and (replayable.filter ->> 'since' is null or r.settled_at >= (replayable.filter ->> 'since')::timestamptz)
     and (replayable.filter ->> 'until' is null or r.settled_at < (replayable.filter ->> 'until')::timestamptz)
+    and (
+      replayable.filter ->> 'emitted_before' is null or e.created_at < (replayable.filter ->> 'emitted_before')::timestamptz
+    )
     and not exists (select from outbox.events as again where again.replay_of = r.event_id)
   order by r.event_id
   limit replayable.count_max

@@ -3,7 +3,8 @@
 --
 -- Called by: operators, through `outbox replay` or psql.
 -- Locks:     none beyond the inserts.
--- Raises:    23514 the rate is not positive, or there is no bound; what outbox.replayable() raises.
+-- Raises:    OB017 the filter is no object, or has a key that is none of outbox.replayable(): unheeded, it would make the
+--            replay wider than asked; 23514 the rate is not positive, or there is no bound; what outbox.replayable() raises.
 create or replace function outbox.begin_replay(
   filter jsonb,
   rate_per_second float8 default null,
@@ -21,7 +22,16 @@ declare
   begun_at timestamptz := clock_timestamp();
   events_until bigint := coalesce((select max(e.id) from outbox.events as e), 0);
   chosen jsonb := jsonb_strip_nulls(begin_replay.filter);
+  criteria constant text[] := '{states,type,key,reason,error,since,until,emitted_before}';
 begin
+  if (jsonb_typeof(begin_replay.filter) = 'object' and begin_replay.filter - criteria = '{}') is not true then
+    raise exception 'expected a filter of %, found %', array_to_string(criteria, ', '),
+      case jsonb_typeof(begin_replay.filter)
+        when 'object' then (select string_agg(k, ', ') from jsonb_object_keys(begin_replay.filter - criteria) as k)
+        else coalesce(jsonb_typeof(begin_replay.filter), 'none')
+      end
+      using errcode = 'OB017';
+  end if;
   replay_id := nextval('outbox.replays_id_seq');
   select count(*) into event_count
   from outbox.replayable(chosen, 0, events_until, begun_at, begin_replay.count_max);

@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 from psycopg import AsyncConnection, errors
 from psycopg.rows import TupleRow
+from psycopg.types.json import Jsonb
 
 from outbox.audit import find_operations
 from outbox.errors import Refused
@@ -24,7 +25,7 @@ from outbox.replay import (
     find_replays,
     replay,
 )
-from tests.operations.histories import Histories
+from tests.operations.histories import LONG_AGO, Histories
 
 pytestmark = pytest.mark.anyio
 
@@ -77,6 +78,32 @@ async def test_a_filter_takes_a_range_of_time(connection: Connection, histories:
         histories.end(histories.emit(), settled_at=now - timedelta(hours=hours))
     which = EventFilter(since=now - timedelta(hours=2), until=now - timedelta(hours=1))
     assert (await begin_replay(connection, which))[1] == 1
+
+
+async def test_a_filter_takes_how_old_an_event_is(connection: Connection, histories: Histories) -> None:
+    """When it was emitted, whenever it ended."""
+    histories.ended()
+    histories.backdate(histories.ended())
+    assert (await begin_replay(connection, EventFilter(emitted_before=LONG_AGO + timedelta(days=1))))[1] == 1
+
+
+@pytest.mark.parametrize(
+    ("which", "found"),
+    [
+        ({"stetes": ["expired"], "kee": "nobody", "type": "t"}, "kee, stetes"),
+        (["dead"], "array"),
+        (None, "none"),
+    ],
+)
+async def test_a_filter_that_nobody_knows_is_refused(
+    connection: Connection, histories: Histories, which: object, found: str
+) -> None:
+    """Unheeded, a key that is misspelt would replay every dead event."""
+    histories.ended()
+    with pytest.raises(errors.DatabaseError, match=rf"^expected a filter of states, .*, found {found}\n") as raised:
+        await connection.execute("select outbox.begin_replay(%s)", [None if which is None else Jsonb(which)])
+    assert raised.value.sqlstate == "OB017"
+    assert await find_replays(connection) == []
 
 
 async def test_a_rate_gives_each_event_its_turn(connection: Connection, histories: Histories) -> None:
