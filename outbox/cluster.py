@@ -46,6 +46,18 @@ class Finding(StrEnum):
 FOREIGN_XIDS = frozenset({Finding.COPIED, Finding.AHEAD})
 """Where the log needs new xids before anybody reads it."""
 
+REASONS = {
+    Finding.COPIED: "the log was copied into this database: a dump was restored, or logical replication brought it",
+    Finding.AHEAD: "the log carries transaction ids that this cluster has not reached: it comes from another cluster",
+    Finding.MOVED: "the log's cluster has another identity than before: it was copied, or pg_resetwal was run",
+    Finding.CLONED: "this database is a copy of another one in the same cluster",
+    Finding.PROMOTED: (
+        "the cluster was restored to an earlier point, or failed over, and no relay that lived through it says that "
+        "nothing is missing"
+    ),
+}
+"""Why relays only verify, of each finding for which they do; of a promotion, where none of them vouches."""
+
 COMPARE: LiteralString = """
 select
   c.finding, c.verify_only_since, c.verify_only_reason,

@@ -20,7 +20,7 @@ from psycopg.rows import TupleRow, class_row
 
 from outbox import cluster, lease
 from outbox.batch import Batch, StepRow, Try, Wait
-from outbox.cluster import FOREIGN_XIDS, Evidence
+from outbox.cluster import FOREIGN_XIDS, REASONS, Evidence
 from outbox.errors import Refused
 from outbox.event import LANE_COUNT, Event, EventId, RelayId
 from outbox.ledger import Step, StepState, open_intent
@@ -123,17 +123,33 @@ class Candidate:
 
 
 async def load_state(connection: AsyncConnection[TupleRow]) -> RecoveryState | None:
-    """Return why relays may only verify; None while they may work.
-
-    A cluster that no relay has looked at yet is looked at here: what one would find is written down.
-    """
-    found = await cluster.compare(connection, Evidence())
-    if found.finding in FOREIGN_XIDS and found.verify_only_since is None:
-        reason = "the log comes from another cluster, by a dump or by logical replication"
-        await cluster.begin_verify_only(connection, reason, must_rebase=True)
+    """Return why relays may only verify; None while nobody has held them to it. Reads only."""
     async with connection.cursor(row_factory=class_row(RecoveryState)) as cursor:
         state = await (await cursor.execute(LOAD_STATE)).fetchone()
     return state if state is not None and state.verify_only_since is not None else None
+
+
+async def find_cause(connection: AsyncConnection[TupleRow]) -> str | None:
+    """Return why the next relay that looks will have all stand still; None where it will not. Reads only."""
+    found = await cluster.compare(connection, Evidence())
+    return REASONS.get(found.finding)
+
+
+async def stand_still(connection: AsyncConnection[TupleRow], *, dry_run: bool = False) -> RecoveryState | None:
+    """Hold relays to verifying where the next one that looks will (with `dry_run`, do not), and return why they are.
+
+    None where relays may work.
+    """
+    state = await load_state(connection)
+    if state is not None:
+        return state
+    found = await cluster.compare(connection, Evidence())
+    if found.finding not in REASONS:
+        return None
+    async with connection.transaction(force_rollback=dry_run):
+        must_rebase = found.finding in FOREIGN_XIDS
+        await cluster.begin_verify_only(connection, REASONS[found.finding], must_rebase=must_rebase)
+        return await load_state(connection)
 
 
 async def find_candidates(

@@ -18,7 +18,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
 from outbox import cluster
-from outbox.cluster import FOREIGN_XIDS, Comparison, Evidence, Finding
+from outbox.cluster import FOREIGN_XIDS, REASONS, Comparison, Evidence, Finding
 from outbox.errors import VerifyOnly
 from outbox.event import EventId
 from relay.lease import Lease
@@ -37,16 +37,6 @@ _EVIDENCE_SECONDS_MAX = 86_400.0
 
 WHAT_TO_DO = "run: outbox recover"
 
-REASONS = {
-    Finding.COPIED: "the log was copied into this database: a dump was restored, or logical replication brought it",
-    Finding.AHEAD: "the log carries transaction ids that this cluster has not reached: it comes from another cluster",
-    Finding.MOVED: "the log's cluster has another identity than before: it was copied, or pg_resetwal was run",
-    Finding.CLONED: "this database is a copy of another one in the same cluster",
-    Finding.PROMOTED: (
-        "the cluster was restored to an earlier point, or failed over, and no relay that lived through it says that "
-        "nothing is missing"
-    ),
-}
 LOST = "what this relay knows to be committed is missing: the cluster was restored, or failed over with a loss"
 
 

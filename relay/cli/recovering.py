@@ -92,19 +92,23 @@ def _begin(reason: str, *, dry_run: bool, as_json: bool) -> None:
 
 
 def _show(as_json: bool) -> None:
-    from outbox.recovery import find_candidates, load_state  # noqa: PLC0415 (help needs none of it)
+    from outbox.recovery import find_candidates, find_cause, load_state  # noqa: PLC0415 (help needs none of it)
     from relay.cli.connection import run_with_database  # noqa: PLC0415
 
-    async def work(connection: AsyncConnection[TupleRow]) -> tuple[RecoveryState | None, list[Candidate]]:
+    async def work(connection: AsyncConnection[TupleRow]) -> tuple[RecoveryState | None, str | None, list[Candidate]]:
         state = await load_state(connection)
-        return state, [] if state is None else await find_candidates(connection, limit=LIMIT)
+        cause = await find_cause(connection) if state is None else state.verify_only_reason
+        return state, cause, [] if cause is None else await find_candidates(connection, limit=LIMIT)
 
-    state, candidates = run_with_database(work)
-    if state is None:
+    state, cause, candidates = run_with_database(work)
+    if cause is None:
         say("relays may work: there is nothing to recover")
         return
-    say(f"relays stand still since {state.verify_only_since:%Y-%m-%dT%H:%M:%SZ}: {to_text(state.verify_only_reason)}")
-    if state.known_until is not None:
+    if state is None:
+        say(f"relays stand still as soon as one looks: {cause}")
+    else:
+        say(f"relays stand still since {state.verify_only_since:%Y-%m-%dT%H:%M:%SZ}: {to_text(cause)}")
+    if state is not None and state.known_until is not None:
         say(f"what the log knows of is whole until {state.known_until:%Y-%m-%dT%H:%M:%SZ}")
     rows = [(c.event.id, c.event.type, c.event.key, c.reason or "new", c.trace) for c in candidates]
     if as_json:
@@ -114,7 +118,7 @@ def _show(as_json: bool) -> None:
         print_table(("event", "type", "key", "reason", "trace"), rows)
     if len(candidates) == LIMIT:
         say(f"only the first {LIMIT} are listed")
-    say(f"next: outbox recover {'--verify' if state.verified_at is None else '--confirm'}")
+    say(f"next: outbox recover {'--verify' if state is None or state.verified_at is None else '--confirm'}")
 
 
 def _verify(reason: str | None, *, dry_run: bool, as_json: bool) -> None:
@@ -157,14 +161,14 @@ async def _verify_all(
         be_patient,
         count_candidates,
         every_candidate,
-        load_state,
         mark_verified,
         open_recoverer,
+        stand_still,
     )
     from publisher.handler import open_handler_with  # noqa: PLC0415
     from publisher.settings import PublisherSettings  # noqa: PLC0415
 
-    state = await load_state(connection)
+    state = await stand_still(connection, dry_run=dry_run)
     if state is None:
         raise Refused("expected relays to stand still, found that they may work: there is nothing to recover")
     assert state.known_until is not None

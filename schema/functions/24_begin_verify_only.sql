@@ -3,7 +3,7 @@
 -- Called by: a relay that finds a cluster that it can't vouch for; operators, through `outbox recover --begin`, after a
 --            restore that nothing in the database tells of, such as a file system's snapshot that was put back.
 -- Locks:     the one row of outbox.cluster.
--- Raises:    nothing. Not from inside a savepoint: see outbox.recognise_cluster().
+-- Raises:    OB014 it is called inside a savepoint.
 --
 -- Commits are kept in order: what has left a row with a time, nothing that was written before that time is missing.
 create or replace function outbox.begin_verify_only(reason text, must_rebase boolean default false) returns void
@@ -16,7 +16,9 @@ as $$
   )
   select
     here.system_identifier, here.timeline, here.server_major, here.database_oid, clock_timestamp(),
-    begin_verify_only.reason, begin_verify_only.must_rebase,
+    begin_verify_only.reason,
+    -- This write makes the row an original: what tells of a copy is gone afterwards.
+    begin_verify_only.must_rebase or (select k.finding in ('copied', 'ahead') from outbox.compare_cluster() as k),
     (
       select max(instants.at)
       from (
@@ -37,6 +39,7 @@ as $$
     known_until = least(c.known_until, excluded.known_until),
     must_rebase = c.must_rebase or excluded.must_rebase,
     verified_at = null;
+  select outbox.refuse_savepoint();
   select outbox.record('begin_verify_only', 0, begin_verify_only.reason);
   select pg_notify('outbox', 'cluster');
 $$;

@@ -2,7 +2,7 @@
 --
 -- Called by: `outbox recover --verify`, when nothing is left that it could not look for.
 -- Locks:     the one row of outbox.cluster.
--- Raises:    OB012 relays are not held to verifying.
+-- Raises:    OB012 relays are not held to verifying; OB014 it is called inside a savepoint.
 create or replace function outbox.mark_verified(reason text default null) returns void
 language plpgsql
 security definer
@@ -13,6 +13,7 @@ begin
   if not found then
     raise exception 'relays are not held to verifying: there is nothing to recover' using errcode = 'OB012';
   end if;
+  perform outbox.refuse_savepoint();
   perform outbox.record('mark_verified', 0, mark_verified.reason);
 end
 $$;

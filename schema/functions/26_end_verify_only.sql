@@ -4,7 +4,8 @@
 -- Called by: operators, through `outbox recover --confirm`.
 -- Locks:     the one row of outbox.cluster; the relays that are not retired, which it retires: none of them writes any
 --            more; the lanes; the events that it stamps; the cursors.
--- Raises:    OB012 relays are not held to verifying; OB013 nobody has verified; OB014 the transaction has written before.
+-- Raises:    OB012 relays are not held to verifying; OB013 nobody has verified; OB014 the transaction has written before, or
+--            it is called inside a savepoint.
 --
 -- The snapshot first, the xid then: every transaction that the snapshot shows as ended lies below its xmax, ours does
 -- not, and so what we stamp with our own xid is new to whoever reads on from that snapshot. What has ended or waits must
@@ -53,6 +54,7 @@ begin
   update outbox.cluster as c set
     xid = current_xid, verify_only_since = null, verify_only_reason = null, known_until = null, must_rebase = false,
     verified_at = null, recognised_at = clock_timestamp();
+  perform outbox.refuse_savepoint();
   perform outbox.record(
     'end_verify_only', stamped_count, coalesce(end_verify_only.reason, known.verify_only_reason),
     detail => jsonb_build_object('began', known.verify_only_since, 'because', known.verify_only_reason)

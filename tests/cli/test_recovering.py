@@ -42,3 +42,20 @@ def test_relays_are_told_to_stand_still(outbox: Outbox) -> None:
     assert "there is nothing to recover" in outbox("recover").err
     assert outbox(*begin, "--json").objects == [{"is_done": True}]
     assert "a snapshot is put back" in outbox("recover").err
+
+
+def test_a_clone_is_told_before_any_relay_has_looked(outbox: Outbox, database: str) -> None:
+    """Looking at it, or trying to verify, leaves nothing behind."""
+    with psycopg.connect(database, autocommit=True) as opened:
+        opened.execute("select outbox.recognise_cluster()")
+        opened.execute("update outbox.cluster set xid = pg_current_xact_id(), database_oid = 1")
+        opened.execute("select outbox.emit('t')")
+        shown = outbox("recover")
+        assert "relays stand still as soon as one looks: this database is a copy of another one" in shown.err
+        assert "no trace" in shown.out
+        tried = run("recover", "--verify", "--dry-run", OUTBOX_DSN=database, PUBLISHER_TOKEN_KEYS=generate_key())
+        assert (tried.status, "not_looked_for" in tried.out) == (0, True), tried.err
+        written = (
+            "select (select count(*) from outbox.operations), (select count(verify_only_since) from outbox.cluster)"
+        )
+        assert opened.execute(written).fetchall() == [(0, 0)]
