@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import anyio
+import structlog
 from anyio.abc import TaskStatus
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, errors
 from psycopg.rows import TupleRow
 
 from outbox.lease import notification_queue_usage
@@ -17,6 +18,8 @@ from outbox.waiting import count_holds, count_often_deferred, count_waiting, est
 from relay.clock import DatabaseClock
 from relay.metrics import HOLD_SERIES, RelayMetrics
 from relay.reader import Reader
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 WAITING_COUNT_MAX = 10_000
 """Waiting events are counted so far for each reason: a million must not be read every few seconds."""
@@ -50,7 +53,7 @@ class Gauges:
     _ended_at: float | None = None
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        """Read until cancelled. Raises psycopg.Error."""
+        """Read until cancelled; what can't be read in time is NaN. Raises psycopg.Error."""
         self.metrics.oldest_unsettled.set_function(self._oldest_unsettled_seconds)
         task_status.started()
         try:
@@ -59,10 +62,21 @@ class Gauges:
             self._ended_at = self.clock.now()
 
     async def _read(self) -> None:
+        is_told = False
         while True:
-            async with self.connection.transaction():
-                await self._count_waiting()
-                await self._count_others()
+            try:
+                async with self.connection.transaction():
+                    await self._count_waiting()
+                    await self._count_others()
+                is_told = False
+            except (errors.QueryCanceled, errors.LockNotAvailable) as error:
+                # No event waits for a figure that takes too long.
+                self.metrics.not_known()
+                if not is_told:
+                    log.warning(
+                        "gauges.unread", error=str(error.diag.message_primary), again_seconds=self.every_seconds
+                    )
+                    is_told = True
             await anyio.sleep(self.every_seconds)
 
     async def _count_waiting(self) -> None:

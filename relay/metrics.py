@@ -143,11 +143,17 @@ class RelayMetrics:
     def database_lost(self) -> None:
         """Show that an incarnation is over: nothing is owned or heard, and what the database would tell is not known.
 
-        Not known is NaN: Prometheus compares it with nothing, and a graph shows a gap. Only the age of the oldest
-        unsettled event goes on growing.
+        Only the age of the oldest unsettled event goes on growing.
         """
         for gauge in (self.database_up, self.lanes_owned, self.listener_connected, self.bell_muted, self.backlog):
             gauge.set(0)
+        self.not_known()
+
+    def not_known(self) -> None:
+        """Show that nobody knows what only the database tells.
+
+        Not known is NaN: Prometheus compares it with nothing, and a graph shows a gap.
+        """
         for gauge in (self.waiting_estimate, self.often_deferred, self.lanes_unowned, self.notification_queue_usage):
             gauge.set(math.nan)
         for reason in Reason:
