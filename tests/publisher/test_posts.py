@@ -185,6 +185,19 @@ async def test_a_text_beside_another_new_one_waits_for_a_person(stage: Stage) ->
     assert await stage.live_count() == 1
 
 
+@pytest.mark.parametrize("kind", ["facebook feed video", "facebook reel"])
+async def test_a_text_beside_a_post_of_ours_that_appears_late_needs_nobody(stage: Stage, kind: str) -> None:
+    """The list has a video under another id than the answer, once it is processed: its text tells whose it is."""
+    await stage.graph.fault("create_post", "drop")
+    text = await stage.approve("facebook post")
+    await stage.play(text, until=lambda outcome: isinstance(outcome, Unknown))
+    other = await stage.play(await stage.approve(kind, name=with_name(stage, "late")))
+    assert isinstance(other.end, Published)
+    play = await stage.play(text)
+    assert isinstance(play.end, Published), play.outcomes
+    assert (await stage.live_count(), await live(stage, "late")) == (2, 1)
+
+
 async def test_photos_that_were_posted_already_are_a_success(stage: Stage) -> None:
     """1366051 after a call that had passed for absent: nobody else has these photos."""
     await stage.graph.fault("create_post", "drop")
