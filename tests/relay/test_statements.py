@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import LiteralString
 
 import pytest
@@ -28,10 +28,10 @@ update outbox.cursors set seen = pg_current_snapshot(), "window" = pg_current_sn
 CURSORS: LiteralString = 'select count(distinct (seen::text, "window"::text)) from outbox.cursors'
 
 
-async def ring(store: Store, settled_count: int) -> None:
-    """Emit an event in each lane, and have it be looked for once; return when they have ended."""
+async def ring(store: Store, settled_count: int, lanes: Sequence[int] = (7,)) -> None:
+    """Emit an event in each lane, and have whoever owns some lanes look once; return when all have ended."""
     await store.execute(EMIT_UNHEARD, [0, LANE_COUNT - 1])
-    await store.execute("notify outbox, '7'")
+    await store.execute("select pg_notify('outbox', lane::text) from unnest(%s::integer[]) as lane", [list(lanes)])
     await all_settled(store, settled_count, seconds=60)
 
 
@@ -48,7 +48,7 @@ async def looks_cost_one_statement(counted: Counted) -> None:
 
 async def test_a_look_is_one_statement_for_all_lanes(own_server: Callable[..., EmbeddedPostgres]) -> None:
     """However many events it finds, up to a slice."""
-    async with counting(own_server) as counted, working(settings(counted.dsn), Script()):
+    async with counting(own_server) as counted, working(settings(counted.dsn, lease_seconds=60.0), Script()):
         await looks_cost_one_statement(counted)
 
 
@@ -64,7 +64,7 @@ async def test_lanes_that_stand_apart_are_read_with_a_statement_a_cursor_and_the
         await store.execute(ADVANCE, [42])
         await store.execute(EMIT_UNHEARD, [42, 63])
         assert await rows(store, CURSORS) == [(3,)]
-        async with working(settings(counted.dsn), Script()):
+        async with working(settings(counted.dsn, lease_seconds=60.0), Script()):
             await all_settled(store, LANE_COUNT, seconds=60)
             await counted.quiet(LOOK)
             assert (await counted.calls(LIST), await counted.calls(FETCH)) == (2 * 3, 3)
@@ -73,9 +73,9 @@ async def test_lanes_that_stand_apart_are_read_with_a_statement_a_cursor_and_the
 
 async def test_lanes_that_come_back_are_read_with_the_others(own_server: Callable[..., EmbeddedPostgres]) -> None:
     """Another relay took half of them, read them, and gave them back."""
-    async with counting(own_server) as counted, working(settings(counted.dsn), Script()):
-        async with working(settings(counted.dsn), Script()):
+    async with counting(own_server) as counted, working(settings(counted.dsn, lease_seconds=60.0), Script()):
+        async with working(settings(counted.dsn, lease_seconds=60.0), Script()):
             await shared(counted.store, 32, 32)
-            await ring(counted.store, LANE_COUNT)
+            await ring(counted.store, LANE_COUNT, range(LANE_COUNT))
         await shared(counted.store, 64)
         await looks_cost_one_statement(counted)
