@@ -91,7 +91,7 @@ class Statistics:
         since: Of which events the endings are: emitted then or later, as far as was looked.
         waiting: By reason, those of which something waits.
         endings: The most frequent first.
-        relays: Those that work.
+        relays: Those whose lease is in force: at work, or leaving with lanes that are still theirs.
         lanes: All 64.
         holds: Those in force.
         inserted: For rates: see `rates`.
@@ -108,9 +108,9 @@ class Statistics:
 
     @property
     def unowned_count(self) -> int:
-        """How many lanes no relay at work owns."""
-        working = {relay.id for relay in self.relays}
-        return sum(lane.relay_id not in working for lane in self.lanes)
+        """How many lanes belong to no relay whose lease is in force."""
+        living = {relay.id for relay in self.relays}
+        return sum(lane.relay_id not in living for lane in self.lanes)
 
     @property
     def backlog_count(self) -> int:
@@ -143,7 +143,7 @@ async def load_statistics(
             if each.count
         ],
         endings=[Ending(*ending) for ending in endings],
-        relays=[relay for relay in relays if relay.state == "working"],
+        relays=[relay for relay in relays if relay.state in ("working", "leaving")],
         lanes=await find_lanes(connection, count_max=COUNT_MAX),
         holds=await find_holds(connection),
         inserted=Inserted(*inserted),

@@ -51,7 +51,7 @@ def stats(since: SinceOption = None, as_json: JsonFlag = False) -> None:
         )
         return
     rows: list[tuple[str, str | None, object, object]] = [
-        ("relays", "working", len(found.relays), None),
+        ("relays", "working", sum(relay.state == "working" for relay in found.relays), None),
         ("lanes", "unowned", found.unowned_count, None),
         ("events", "new or in flight", found.backlog_count, seconds(found.backlog_seconds)),
         *(("waiting", each.reason, counted(each.count), seconds(each.oldest_seconds)) for each in found.waiting),

@@ -9,7 +9,8 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
 from outbox.operations import database_now
-from outbox.ownership import LaneRow, find_lanes, find_relays
+from outbox.ownership import LaneRow, count_unowned_lanes, find_lanes, find_relays
+from outbox.statistics import load_statistics
 from tests.operations.histories import Histories
 
 pytestmark = pytest.mark.anyio
@@ -96,3 +97,12 @@ async def unsettled_ids(connection: Connection, histories: Histories) -> list[in
     instants = [lane.oldest_at for lane in busy]
     assert sum(lane.unsettled_count for lane in busy) == len(busy)
     return [row[0] for row in histories.fetch("select id from outbox.events where created_at = any (%s)", instants)]
+
+
+async def test_the_lanes_of_a_relay_that_leaves_are_still_its_own(connection: Connection, histories: Histories) -> None:
+    """Statistics and the gauge agree: a rolling restart leaves no lane unowned."""
+    [(leaving,)] = histories.fetch(RELAY, "leaving", 10, None, None)
+    histories.fetch(OWN_ALL, leaving)
+    histories.fetch("update outbox.relays set leaving_at = clock_timestamp() where id = %s returning id", leaving)
+    found = await load_statistics(connection, await database_now(connection))
+    assert found.unowned_count == await count_unowned_lanes(connection) == 0

@@ -35,6 +35,15 @@ async def test_a_renewal_prolongs_the_lease_and_tells_the_databases_time(store: 
     assert now == pytest.approx(time.time(), abs=60)
 
 
+async def test_a_renewal_touches_no_index(store: Store) -> None:
+    """Every emitter's bell reads this table: versions of its rows must not pile up in its indexes."""
+    relay_id = await join(store)
+    async with store.transaction():
+        for _ in range(5):
+            await lease.renew(store, relay_id, lease_seconds=60)
+        assert await value(store, "select pg_stat_get_xact_tuples_hot_updated('outbox.relays'::regclass)") == 5
+
+
 async def test_a_retired_incarnation_cannot_renew(store: Store) -> None:
     """It learns that others may own its lanes."""
     relay_id = await join(store)
