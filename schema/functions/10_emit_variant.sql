@@ -7,7 +7,8 @@
 -- be live is not repeated by an approval: an operator looks first, and replays it.
 --
 -- Called by: the triggers on social.content_variants and social.variant_accounts, in the application's transaction.
--- Locks:     the variant's row for share, where an account is added to it.
+-- Locks:     the variant's row for no key update, where an account is added to it; a draft's is written, unchanged, so that
+--            whoever approves it with an older snapshot, which has not got the account, meets a 40001.
 -- Raises:    what outbox.emit() raises.
 drop function if exists social.emit_to_account(social.content_variants, uuid);
 
@@ -94,7 +95,8 @@ comment on function social.emit_variant() is 'Emits variant.created for each acc
 create or replace trigger emit_inserted after insert on social.content_variants
 for each row when (new.status = 'approved') execute function social.emit_variant();
 
-create or replace trigger emit_approved after update of status, account_id on social.content_variants
+-- Of no column: what a trigger of the application sets before is in no list of the statement.
+create or replace trigger emit_approved after update on social.content_variants
 for each row when (
   new.status = 'approved' and (old.status is distinct from 'approved' or old.account_id is distinct from new.account_id)
 )
@@ -110,19 +112,27 @@ as $$
 declare
   variant social.content_variants;
 begin
-  select v.* into variant from social.content_variants as v where v.id = new.variant_id for share;
+  select v.* into variant from social.content_variants as v where v.id = new.variant_id for no key update;
   if variant.status = 'approved' then
     perform social.emit_to_account(
       variant, new.account_id, social.event_that_came_to_nothing(variant.id, new.account_id)
     );
+  else
+    -- Nobody has seen what this transaction itself has created.
+    update social.content_variants as v set status = v.status
+    where v.id = new.variant_id and v.xmin <> pg_current_xact_id()::xid;
   end if;
   return null;
 end
 $$;
 
-comment on function social.emit_added() is 'Emits variant.created for an account that is added to an approved variant.';
+comment on function social.emit_added() is 'Emits variant.created for an account that an approved variant gets, in addition or for another one.';
 
 create or replace trigger emit_added after insert on social.variant_accounts
 for each row execute function social.emit_added();
+
+create or replace trigger emit_replaced after update on social.variant_accounts
+for each row when ((new.variant_id, new.account_id) is distinct from (old.variant_id, old.account_id))
+execute function social.emit_added();
 
 revoke all on function social.emit_added() from public;

@@ -29,7 +29,8 @@ comment on function social.record_account() is 'Has the audit tell what became o
 create or replace trigger record_added after insert on social.accounts
 for each row execute function social.record_account();
 
-create or replace trigger record_token after update of token_ciphertext on social.accounts
+-- Of no column: what a trigger of the application sets before is in no list of the statement.
+create or replace trigger record_token after update on social.accounts
 for each row when (new.token_ciphertext is distinct from old.token_ciphertext) execute function social.record_account();
 
 revoke all on function social.record_account() from public;

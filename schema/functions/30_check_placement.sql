@@ -5,7 +5,7 @@
 -- Each insert of a variant pays for this: where nothing is to be refused, that is one statement and two conditions.
 --
 -- Called by: the triggers on social.content_variants and social.variant_accounts.
--- Locks:     the variant's row for share, where an account is added to it.
+-- Locks:     the variant's row for no key update, where an account is added to it: social.emit_added() may write it.
 -- Raises:    23514 (check_violation) with the names of the constraints that stand beside each rule.
 drop function if exists social.check_placement(social.content_variants, uuid);
 
@@ -135,7 +135,7 @@ as $$
 declare
   variant social.content_variants;
 begin
-  select v.* into variant from social.content_variants as v where v.id = new.variant_id for share;
+  select v.* into variant from social.content_variants as v where v.id = new.variant_id for no key update;
   perform social.refuse_placement(variant, a.platform, social.placement_problem(variant, p))
   from social.accounts as a
   left join social.placements as p on p.platform = a.platform and p.placement = variant.placement

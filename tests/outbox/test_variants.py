@@ -42,11 +42,12 @@ def value(connection: psycopg.Connection, query: LiteralString, arguments: Any =
     return found
 
 
-def add_page(connection: psycopg.Connection) -> None:
-    """Add a second account."""
+def add_page(connection: psycopg.Connection, remote_id: str = "981931321668013") -> None:
+    """Add a further account."""
     connection.execute(
         "insert into social.accounts (platform, remote_id, name, token_ciphertext) "
-        "values ('facebook', '981931321668013', 'Page', '\\x00')"
+        "values ('facebook', %s, 'Page', '\\x00')",
+        [remote_id],
     )
 
 
@@ -376,3 +377,93 @@ def test_an_emitter_creates_variants(application: psycopg.Connection) -> None:
     application.execute(CREATE, [ACCOUNT, MEDIA])
     application.execute("reset role")
     assert value(application, COUNT) == 1
+
+
+APPROVE_BY_TRIGGER: LiteralString = """
+create function social.approve() returns trigger language plpgsql as $$
+begin
+  new.status := 'approved';
+  return new;
+end
+$$;
+create trigger approve before update on social.content_variants for each row execute function social.approve();
+"""
+SET_TOKEN_BY_TRIGGER: LiteralString = """
+create function social.set_token() returns trigger language plpgsql as $$
+begin
+  new.token_ciphertext := '\\x01';
+  return new;
+end
+$$;
+create trigger set_token before update on social.accounts for each row execute function social.set_token();
+"""
+
+
+def test_an_approval_by_an_applications_own_trigger_has_its_event(application: psycopg.Connection) -> None:
+    """The statement names no status; nor does one name the token that a trigger sets, and the audit tells of it."""
+    application.execute(CREATE_DRAFT, [ACCOUNT, MEDIA])
+    application.execute(APPROVE_BY_TRIGGER)
+    application.execute("update social.content_variants set publish_at = %s", [PUBLISH_AT])
+    assert value(application, COUNT) == 1
+    application.execute(SET_TOKEN_BY_TRIGGER)
+    application.execute("update social.accounts set name = 'Other'")
+    told = application.execute("select detail ->> 'what' from outbox.operations order by id").fetchall()
+    assert told == [("added",), ("token encrypted anew",)]
+
+
+def test_an_account_that_takes_anothers_place_has_its_event(application: psycopg.Connection) -> None:
+    """Where the variant is approved; other changes of the row emit nothing."""
+    add_page(application)
+    add_page(application, "7")
+    variant = value(application, CREATE, [ACCOUNT, MEDIA])
+    application.execute(
+        "insert into social.variant_accounts (variant_id, account_id) "
+        "select %s, id from social.accounts where remote_id = '981931321668013'",
+        [variant],
+    )
+    application.execute("update social.variant_accounts set created_at = clock_timestamp()")
+    assert value(application, COUNT) == 2
+    application.execute(
+        "update social.variant_accounts set account_id = (select id from social.accounts where remote_id = '7')"
+    )
+    assert application.execute("select key from outbox.events order by id offset 2").fetchall() == [("facebook:7",)]
+
+
+def test_an_approval_with_an_older_snapshot_forgets_no_account(application: psycopg.Connection, database: str) -> None:
+    """It is refused, to be tried again: it does not see the account that the draft got meanwhile."""
+    add_page(application)
+    variant = value(application, CREATE_DRAFT, [ACCOUNT, MEDIA])
+    application.commit()
+    approve: LiteralString = "update social.content_variants set status = 'approved'"
+    with psycopg.connect(database) as approving:
+        approving.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        assert value(approving, COUNT) == 0
+        application.execute(ADD_ACCOUNT, [variant, "facebook"])
+        application.commit()
+        with pytest.raises(errors.SerializationFailure):
+            approving.execute(approve)
+        approving.rollback()
+        approving.execute(approve)
+    assert value(application, COUNT) == 2
+
+
+def test_two_who_add_accounts_to_one_draft_wait_for_each_other(application: psycopg.Connection, database: str) -> None:
+    """And neither is ended for a deadlock."""
+    add_page(application)
+    add_page(application, "7")
+    variant = value(application, CREATE_DRAFT, [ACCOUNT, MEDIA])
+    application.commit()
+    add: LiteralString = (
+        "insert into social.variant_accounts (variant_id, account_id) "
+        "select %s, id from social.accounts where remote_id = %s"
+    )
+    application.execute(add, [variant, "7"])
+    with psycopg.connect(database) as other:
+        other.execute("set lock_timeout = '50ms'")
+        with pytest.raises(errors.LockNotAvailable):
+            other.execute(add, [variant, "981931321668013"])
+        other.rollback()
+        application.commit()
+        other.execute(add, [variant, "981931321668013"])
+    application.execute("update social.content_variants set status = 'approved'")
+    assert value(application, COUNT) == 3
