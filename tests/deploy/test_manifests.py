@@ -20,10 +20,21 @@ import yaml
 from outbox.settings import variable
 from publisher.settings import PublisherSettings
 from relay.settings import RelaySettings
-from tests.deploy.files import DEPLOY, checked, read_yaml
+from tests.deploy.files import DEPLOY, checked, read_yaml, rules
 from tests.processes import ROOT
 
 KUBERNETES = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
+# The Prometheus operator's kind, of which the validator of Kubernetes' own has no schema.
+SERVICE_MONITOR = DEPLOY / "kubernetes/servicemonitor.yaml"
+# What a monitor like ours may say: ServiceMonitorSpec and Endpoint of https://prometheus-operator.dev/docs/api-reference/api/
+MONITOR_FIELDS = {
+    "attachMetadata", "endpoints", "jobLabel", "labelLimit", "namespaceSelector", "podTargetLabels", "sampleLimit",
+    "selector", "targetLabels", "targetLimit",
+}  # fmt: skip
+ENDPOINT_FIELDS = {
+    "honorLabels", "honorTimestamps", "interval", "metricRelabelings", "path", "port", "relabelings", "scheme",
+    "scrapeTimeout", "targetPort",
+}  # fmt: skip
 COMPOSE = DEPLOY / "compose.yaml"
 DOCKERFILE = (DEPLOY / "Dockerfile").read_text()
 SCRIPTS = Path(sysconfig.get_path("scripts"))
@@ -41,7 +52,7 @@ def installed(module: str) -> None:
         pytest.skip(f"{module} is not installed: make tools, or .ci/run, brings it")
 
 
-@pytest.mark.parametrize("path", KUBERNETES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [path for path in KUBERNETES if path != SERVICE_MONITOR], ids=lambda path: path.name)
 def test_kubernetes_takes_a_manifest(path: Path) -> None:
     """No field that its schema does not know."""
     installed("kubernetes_validate")
@@ -58,8 +69,50 @@ def test_all_that_an_operator_asks_of_a_cluster_is_there() -> None:
     """One of each."""
     kinds = [document["kind"] for document in documents()]
     assert set(kinds) == {
-        "Deployment", "Service", "PodDisruptionBudget", "HorizontalPodAutoscaler", "Secret", "Job", "NetworkPolicy",
+        "Deployment", "Service", "ServiceMonitor", "PodDisruptionBudget", "HorizontalPodAutoscaler", "Secret", "Job",
+        "NetworkPolicy",
     }  # fmt: skip
+
+
+def of_kind(kind: str) -> dict[str, Any]:
+    """The one object of a kind."""
+    [found] = [each for each in documents() if each["kind"] == kind]
+    return found
+
+
+def test_the_service_monitor_finds_the_service() -> None:
+    """By label, its port by name; the job has the name that the alerts ask for; the operator knows every field."""
+    monitor, service = of_kind("ServiceMonitor"), of_kind("Service")
+    assert monitor["apiVersion"] == "monitoring.coreos.com/v1"
+    assert monitor["spec"].keys() <= MONITOR_FIELDS
+    wanted = monitor["spec"]["selector"]["matchLabels"]
+    assert wanted.items() <= service["metadata"]["labels"].items()
+    assert service["spec"]["selector"] == of_kind("Deployment")["spec"]["template"]["metadata"]["labels"]
+    [endpoint] = monitor["spec"]["endpoints"]
+    assert endpoint.keys() <= ENDPOINT_FIELDS
+    assert endpoint["port"] in {port["name"] for port in service["spec"]["ports"]}
+    assert int(endpoint["scrapeTimeout"].removesuffix("s")) < int(endpoint["interval"].removesuffix("s"))
+    # The operator names the job after the service where no jobLabel is given.
+    assert "jobLabel" not in monitor["spec"]
+    jobs = {job for rule in rules("alerts.yml") for job in re.findall(r'job="([^"]+)"', rule["expr"])}
+    assert jobs == {service["metadata"]["name"]}
+
+
+def test_the_autoscaler_asks_for_a_figure_that_is_recorded() -> None:
+    """Under the name that its first lines give it; it begins where the deployment does."""
+    autoscaler = of_kind("HorizontalPodAutoscaler")["spec"]
+    [metric] = [each["external"]["metric"]["name"] for each in autoscaler["metrics"]]
+    recorded = f"{metric.replace('outbox_', 'outbox:', 1)}:max"
+    assert recorded in {rule["record"] for rule in rules("recording.yml")}
+    assert recorded in (DEPLOY / "kubernetes/horizontalpodautoscaler.yaml").read_text()
+    assert autoscaler["minReplicas"] == of_kind("Deployment")["spec"]["replicas"]
+    assert autoscaler["maxReplicas"] <= 64  # lanes
+
+
+def test_manifests_name_the_release() -> None:
+    """Its image, in each pod."""
+    release = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert {container["image"] for pod in pods() for container in pod["containers"]} == {f"outbox-relay:{release}"}
 
 
 def pods() -> list[dict[str, Any]]:
