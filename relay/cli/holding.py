@@ -75,7 +75,7 @@ def holds(as_json: JsonFlag = False) -> None:
             print_json({**asdict(each), "key": each.key or None})
         return
     rows = [
-        (each.scope, each.key, each.held_until or "released", each.reason, each.held_by, each.created_at)
+        (each.scope, each.key, each.held_until or "until released", each.reason, each.held_by, each.created_at)
         for each in found
     ]
     print_table(("scope", "key", "until", "reason", "by", "since"), rows)

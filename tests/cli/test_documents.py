@@ -52,7 +52,7 @@ def printed(document: str) -> Iterator[Printed]:
     for index, part in enumerate(re.split(r"^```.*$", (ROOT / document).read_text(), flags=re.MULTILINE)):
         if index % 2:
             for line in re.sub(r"\\\n\s*", "", part).splitlines():
-                for found in re.findall(r"(?:^|[\s(/])outbox ([a-z].*)", line):
+                for found in re.findall(r"(?:^|(?<!-n)[\s(/])outbox ([a-z].*)", line):
                     yield Printed(found[: END.search(found).start()], whole=True)  # type: ignore[union-attr]
         else:
             for found in re.findall(r"`outbox\s([^`]+)`", part):

@@ -15,7 +15,7 @@ def test_a_hold_is_listed_until_it_is_released(outbox: Outbox, histories: Histor
     held = outbox("hold", "k", "--reason", "wrong pictures")
     assert (held.status, held.lines, held.err) == (0, ["k is held until somebody releases it"], "")
     [line] = outbox("holds").lines
-    assert line.split("\t")[:4] == ["key", "k", "released", "wrong pictures"]
+    assert line.split("\t")[:4] == ["key", "k", "until released", "wrong pictures"]
     [listed] = outbox("holds", "--json").objects
     assert set(listed) == {"scope", "key", "held_until", "reason", "held_by", "created_at"}
     assert (listed["scope"], listed["key"], listed["held_until"]) == ("key", "k", None)
