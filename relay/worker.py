@@ -200,7 +200,7 @@ class Workers:
                 return delivery
             log.warning("event.suspected", event_id=delivery.event.id, crash_count=delivery.crash_count)
             self._alone.append(delivery)
-        if self._one_is_alone or self._running:
+        if self._one_is_alone or self._running or self._resolving:
             return None
         self._one_is_alone = True
         return self._alone.popleft()

@@ -1,0 +1,102 @@
+"""Workers by themselves: what they dispatch beside what, and what they do with a handler's answer."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import anyio
+import pytest
+from prometheus_client import CollectorRegistry
+
+from outbox.event import Event
+from outbox.ledger import Ledger, Step
+from outbox.outcome import Outcome, Published
+from outbox.resolution import Resolution
+from relay.clock import DatabaseClock
+from relay.delivery import Delivery, GiveUp, Park
+from relay.holds import Holds
+from relay.metrics import RelayMetrics
+from relay.scheduler import Scheduler
+from relay.worker import Workers
+from tests.relay.deliveries import INTENT, NOW, delivery
+
+pytestmark = pytest.mark.anyio
+
+
+@dataclass
+class Bench:
+    """Workers whose handler and whose steps wait for the test, and what they give back."""
+
+    handling: list[Delivery] = field(default_factory=list)
+    together_max: int = 0
+    handled: anyio.Event = field(default_factory=anyio.Event)
+    stepped: anyio.Event = field(default_factory=anyio.Event)
+    outcome: Outcome = field(default_factory=Published)
+    settled: list[tuple[Delivery, Outcome | Park | GiveUp]] = field(default_factory=list)
+    paused: list[float] = field(default_factory=list)
+    _in_flight: int = 0
+
+    async def handle(self, event: Event, ledger: Ledger) -> Outcome:
+        """Wait until the test says so, and count who does."""
+        self._in_flight += 1
+        self.together_max = max(self.together_max, self._in_flight)
+        await self.handled.wait()
+        self._in_flight -= 1
+        return self.outcome
+
+    async def write_step(self, event: Event, step: Step, call_seconds: float | None) -> datetime:
+        """Be durable when the test says so."""
+        await self.stepped.wait()
+        return NOW
+
+    async def record_dispatch(self, event: Event) -> None:
+        """Be on record at once."""
+
+    @asynccontextmanager
+    async def working(self, *deliveries: Delivery, handler_seconds: float = 60) -> AsyncIterator[None]:
+        """Work on these for the block."""
+        scheduler = Scheduler()
+        workers = Workers(
+            scheduler=scheduler,
+            handlers={"t": self.handle},
+            write_step=self.write_step,
+            settle=lambda each, outcome: self.settled.append((each, outcome)),
+            record_dispatch=self.record_dispatch,
+            put_back=lambda _: None,
+            pause=lambda _, seconds: self.paused.append(seconds),
+            in_doubt_count=lambda: 0,
+            clock=DatabaseClock(),
+            holds=Holds(),
+            metrics=RelayMetrics(CollectorRegistry(), ["t"]),
+            concurrency=4,
+            handler_seconds=handler_seconds,
+            short_deferral_seconds=30,
+            unknown_seconds=60,
+            crashes_max=3,
+        )
+        async with anyio.create_task_group() as group:
+            await group.start(workers.run)
+            for each in deliveries:
+                scheduler.offer(each)
+                workers.wake()
+                await anyio.wait_all_tasks_blocked()
+            yield
+            await anyio.wait_all_tasks_blocked()
+            group.cancel_scope.cancel()
+
+
+async def test_a_suspect_is_alone_though_a_persons_decision_is_being_written() -> None:
+    """What waits for its step to be durable is about to be dispatched: it would run beside the suspect."""
+    bench = Bench()
+    resolved, suspect = delivery("k", steps=[INTENT]), delivery("l")
+    resolved.resolution = Resolution(INTENT.position, INTENT.name, True, "17", "seen", "dana")
+    suspect.suspect, suspect.crash_count = True, 1
+    async with bench.working(resolved, suspect):
+        bench.stepped.set()
+        await anyio.wait_all_tasks_blocked()
+        bench.handled.set()
+    assert [each for each, _ in bench.settled] == [resolved, suspect]
+    assert bench.together_max == 1
