@@ -44,6 +44,9 @@ IN_DOUBT_MAX = 750
 """Events in flight, or with an outcome that is not durable: where relay or server dies, all of them are handled once
 more. Twice the concurrency, where that is more."""
 
+_PAUSE_SECONDS_MIN = 0.1
+"""A handler that asks to be called again at once must not keep a core busy."""
+
 _TURNS_MAX = 100
 """Deliveries in a row after which a worker lets others run, where its handler never waits."""
 
@@ -305,7 +308,7 @@ class Workers:
             delivery.deferrals += 1
             label = self.metrics.type_label(delivery.event.type)
             self.metrics.deferrals.labels(label, outcome.reason.value).inc()
-            self.pause(delivery, outcome.delay_seconds)
+            self.pause(delivery, max(outcome.delay_seconds, _PAUSE_SECONDS_MIN))
         else:
             self.settle(delivery, outcome)
         self.wake()

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from outbox.event import Event
 from outbox.ledger import Ledger, Step
-from outbox.outcome import Outcome, Published
+from outbox.outcome import Defer, Outcome, Published, Reason
 from outbox.resolution import Resolution
 from relay.clock import DatabaseClock
 from relay.delivery import Delivery, GiveUp, Park
@@ -100,3 +100,13 @@ async def test_a_suspect_is_alone_though_a_persons_decision_is_being_written() -
         bench.handled.set()
     assert [each for each, _ in bench.settled] == [resolved, suspect]
     assert bench.together_max == 1
+
+
+async def test_a_deferral_of_no_time_does_not_spin() -> None:
+    """A handler that asks to be called again at once gets a moment of others' time first."""
+    bench = Bench(outcome=Defer(0, Reason.PROCESSING))
+    bench.handled.set()
+    async with bench.working(delivery("k")):
+        pass
+    [seconds] = bench.paused
+    assert seconds >= 0.1
