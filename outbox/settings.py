@@ -6,6 +6,7 @@ A secret may come from a file instead: OUTBOX_DSN_FILE=/run/secrets/dsn stands f
 from __future__ import annotations
 
 import os
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar, get_args, get_origin
 
@@ -33,7 +34,7 @@ class SettingsError(OutboxError):
 class Settings(BaseSettings):
     """Base of the settings of a package; each subclass sets its `env_prefix`."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_ignore_empty=True, hide_input_in_errors=True)
 
     @classmethod
     def load(cls) -> Self:
@@ -70,7 +71,9 @@ def refuse_unknown(settings: type[BaseSettings]) -> None:
     prefix = settings.model_config["env_prefix"].upper()
     for name in sorted(os.environ):
         if name.upper().startswith(prefix) and name.upper() not in known and not name.startswith(_TESTS_PREFIX):
-            raise SettingsError(f"{name} is not a setting: expected one of {', '.join(sorted(known))}")
+            close = get_close_matches(name.upper(), known, n=1)
+            meant = f"; did you mean {close[0]}?" if close else ""
+            raise SettingsError(f"{name} is not a setting: expected one of {', '.join(sorted(known))}{meant}")
 
 
 def variable(settings: type[BaseSettings], field: str) -> str:
@@ -146,8 +149,8 @@ def _read_secret(settings: type[BaseSettings], field: str) -> str:
 
 
 def _environment(name: str) -> str | None:
-    """A variable's value; its name in any case, as pydantic reads it."""
-    return next((value for given, value in os.environ.items() if given.upper() == name), None)
+    """A variable's value; its name in any case, as pydantic reads it, and an empty one is not set."""
+    return next((value for given, value in os.environ.items() if given.upper() == name and value), None)
 
 
 def _sentence(settings: type[BaseSettings], error: ValidationError) -> str:

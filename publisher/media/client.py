@@ -182,6 +182,8 @@ class MediaClient:
         if not url.isascii():
             raise _unsuitable("a URL in US-ASCII", "other characters", "Meta: IG User Media reference")
         parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"}:
+            raise _unsuitable("an https URL", parts.scheme or "no scheme", "sheet 7")
         if self.settings.private_media:
             return
         if parts.scheme != "https":

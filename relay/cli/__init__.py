@@ -62,9 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except typer.TyperException as error:
         return _tell_bad_usage(error, invocation)
-    except typer.Abort:
-        say("outbox: stopped, nothing was done")
-        return FAILED
+    except typer.Abort:  # Ctrl-C, or the end of the input, at a question
+        say("\noutbox: stopped, nothing was done")
+        return INTERRUPTED
     except KeyboardInterrupt:
         return INTERRUPTED
     except (BrokenPipeError, SystemExit):

@@ -7,6 +7,8 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+from relay.cli.printing import say
+
 UNASKED_MAX = 20
 """More events than these are not touched before somebody says yes."""
 
@@ -27,4 +29,11 @@ def ask(verb: str, count: int, *, unasked: bool) -> None:
         return
     if not sys.stdin.isatty():
         raise typer.BadParameter(f"expected --yes to {verb} more than {UNASKED_MAX} events, found {count} without it")
-    typer.confirm(f"{verb.capitalize()} {count} events?", abort=True, err=True)
+    confirm(f"{verb.capitalize()} {count} events?")
+
+
+def confirm(question: str) -> None:
+    """Ask on the terminal; anything but a yes ends the command, with status 1."""
+    if not typer.confirm(question, err=True):
+        say("outbox: stopped, nothing was done")
+        raise typer.Exit(1)

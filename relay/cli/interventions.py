@@ -9,7 +9,7 @@ import typer
 
 from relay.cli.arguments import ID_MAX, EventIdsArgument
 from relay.cli.consent import DryRunFlag, ReasonOption, YesFlag, ask
-from relay.cli.printing import JsonFlag, one_line, print_json, say
+from relay.cli.printing import JsonFlag, one_line, print_json, say, to_text
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
@@ -102,17 +102,24 @@ def release(
     """End the hold on a key, or on the whole app; what waits for it goes on at once."""
     if (key is None) != app:
         raise typer.BadParameter("expected a key or --app, found " + ("both" if app else "neither"))
-    from outbox.operations import count_held  # noqa: PLC0415 (help needs none of it)
+    from outbox.holds import find_holds  # noqa: PLC0415 (help needs none of it)
+    from outbox.operations import count_held  # noqa: PLC0415
     from outbox.operations import release as end  # noqa: PLC0415
     from relay.cli.connection import run_with_database  # noqa: PLC0415
 
-    released_count = run_with_database(lambda connection: count_held(connection, key))
+    async def look(connection: AsyncConnection[TupleRow]) -> tuple[int, bool]:
+        holds = await find_holds(connection)
+        return await count_held(connection, key), any(each.key == (key or "") for each in holds)
+
+    released_count, was_held = run_with_database(look)
     if not dry_run:
         ask("release", released_count, unasked=yes)
         released_count = run_with_database(lambda connection: end(connection, key, reason=reason))
     if as_json:
-        print_json({"key": key, "released_count": released_count, "is_done": not dry_run})
+        print_json({"key": key, "was_held": was_held, "released_count": released_count, "is_done": not dry_run})
     else:
+        if not was_held:
+            say(f"{'the app' if key is None else to_text(key)} is not held; outbox holds lists what is")
         print(f"{released_count} events {'would go' if dry_run else 'go'} on")
 
 

@@ -234,10 +234,17 @@ async def _look(candidate: Candidate, handler: VariantHandler, known_until: date
 
 
 def _confirm(reason: str | None, *, dry_run: bool, yes: bool, as_json: bool) -> None:
-    from outbox.recovery import be_patient, count_candidates, end_verify_only  # noqa: PLC0415 (help needs none of it)
+    from outbox.recovery import (  # noqa: PLC0415 (help needs none of it)
+        be_patient,
+        count_candidates,
+        end_verify_only,
+        load_state,
+    )
     from relay.cli.connection import run_with_database  # noqa: PLC0415
 
     async def count(connection: AsyncConnection[TupleRow]) -> int:
+        if await load_state(connection) is None:
+            return 0  # nobody is asked about what is refused in the end
         await be_patient(connection)
         return await count_candidates(connection)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from relay.cli.arguments import EventIdArgument
-from relay.cli.consent import DryRunFlag, ReasonOption
+from relay.cli.consent import DryRunFlag, ReasonOption, confirm
 from relay.cli.events import print_life
 from relay.cli.printing import JsonFlag, print_json, print_table, say, to_text
 
@@ -108,7 +108,7 @@ def resolve(
             return
     verdict = f"published as {to_text(published)}" if published else "not published"
     if is_asked and life is not None and life.waits_for_a_verdict:  # else the refusal says why
-        typer.confirm(f"Is it {verdict}?", abort=True, err=True)
+        confirm(f"Is it {verdict}?")
 
     async def work(connection: AsyncConnection[TupleRow]) -> None:
         await decide(

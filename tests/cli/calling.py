@@ -106,9 +106,9 @@ def watch_top(dsn: str, is_enough: Callable[[str], bool]) -> str:
     with subprocess.Popen([PROGRAM, "top", "--every", "0.2"], stdin=side, stdout=side, env=environment) as process:
         os.close(side)
         try:
-            shown = _read(terminal, is_enough)
+            shown = read_terminal(terminal, is_enough)
             process.send_signal(signal.SIGINT)
-            shown += _read(terminal, lambda _: process.poll() is not None)
+            shown += read_terminal(terminal, lambda _: process.poll() is not None)
             assert process.wait(timeout=60) == 130
         finally:
             process.kill()
@@ -116,7 +116,7 @@ def watch_top(dsn: str, is_enough: Callable[[str], bool]) -> str:
     return shown
 
 
-def _read(terminal: int, is_enough: Callable[[str], bool], *, within_seconds: float = 60) -> str:
+def read_terminal(terminal: int, is_enough: Callable[[str], bool], *, within_seconds: float = 60) -> str:
     """What a terminal shows, until it is enough."""
     text = ""
     deadline = time.monotonic() + within_seconds

@@ -145,8 +145,19 @@ def test_release_counts_what_goes_on(outbox: Outbox, histories: Histories) -> No
     assert outbox("release", "k", "--dry-run").lines == ["2 events would go on"]
     assert histories.fetch("select count(*) from outbox.holds") == [(1,)]
     assert outbox("release", "k").lines == ["2 events go on"]
-    assert outbox("release", "--app", "--json").objects == [{"key": None, "released_count": 2, "is_done": True}]
+    assert outbox("release", "--app", "--json").objects == [
+        {"key": None, "was_held": False, "released_count": 2, "is_done": True}
+    ]
     assert histories.fetch("select count(*) from outbox.holds") == [(0,)]
+
+
+def test_releasing_what_is_not_held_is_said(outbox: Outbox, histories: Histories) -> None:
+    """A key that was mistyped at night would look like one that goes on."""
+    histories.hold("k")
+    answer = outbox("release", "K")
+    assert (answer.status, answer.lines) == (0, ["0 events go on"])
+    assert answer.err == "K is not held; outbox holds lists what is\n"
+    assert outbox("release", "k", "--json").objects[0]["was_held"] is True
 
 
 @pytest.mark.parametrize("command", ["cancel", "release", "prune"])

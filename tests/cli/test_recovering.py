@@ -10,6 +10,7 @@ from outbox import database as connections
 from publisher.accounts import add_account
 from publisher.tokens import KeyRing, generate_key
 from tests.cli.calling import Outbox, run
+from tests.operations.histories import Histories
 
 pytestmark = pytest.mark.anyio
 
@@ -33,6 +34,14 @@ async def test_what_the_publisher_logs_is_no_data(outbox: Outbox, database: str)
     assert answer.status == 1
     assert [each["verdict"] for each in answer.objects] == ["unreadable"] * CANDIDATE_COUNT
     assert "circuit.opened" in answer.err
+
+
+def test_nobody_is_asked_about_what_is_refused(outbox: Outbox, histories: Histories) -> None:
+    """Relays that may work have nothing confirmed, however much there is to do."""
+    for _ in range(21):
+        histories.emit()
+    answer = outbox("recover", "--confirm")
+    assert (answer.status, "there is nothing to recover" in answer.sentence()) == (1, True)
 
 
 def test_relays_are_told_to_stand_still(outbox: Outbox) -> None:

@@ -221,6 +221,15 @@ def test_the_program_and_the_module_are_the_same() -> None:
     assert run("--version").out == subprocess.check_output([sys.executable, "-m", "relay.cli", "--version"], text=True)
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here: Linux has one")
+def test_a_full_disk_is_one_sentence() -> None:
+    """What is printed has to go somewhere."""
+    with Path("/dev/full").open("w") as full:
+        answer = subprocess.run([PROGRAM, "--help"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert answer.returncode == 1
+    assert answer.stderr == "outbox: expected room for what is printed, found a full disk\n"
+
+
 def test_a_reader_that_goes_away_is_no_traceback() -> None:
     """`outbox --help | head -0` is quiet."""
     with subprocess.Popen([PROGRAM, "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:

@@ -42,11 +42,24 @@ def test_a_missing_dsn_says_what_is_expected() -> None:
         RelaySettings.load()
 
 
+def test_an_empty_variable_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compose and shells pass one on so; libpq would take an empty address for one of its own choice."""
+    monkeypatch.setenv("OUTBOX_DSN", "")
+    monkeypatch.setenv("OUTBOX_LEASE_SECONDS", "")
+    with pytest.raises(SettingsError, match=r"^OUTBOX_DSN is not set: "):
+        RelaySettings.load()
+    monkeypatch.setenv("OUTBOX_DSN", SECRET)
+    assert RelaySettings.load().lease_seconds == RelaySettings.model_fields["lease_seconds"].default
+    assert source(RelaySettings, "lease_seconds") == "default"
+
+
 def test_an_unknown_variable_is_refused_with_the_known_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     """A typing error does not silently leave a default in force."""
     monkeypatch.setenv("OUTBOX_DSN", SECRET)
     monkeypatch.setenv("OUTBOX_LEASE_SECOND", "2.5")
-    with pytest.raises(SettingsError, match=r"^OUTBOX_LEASE_SECOND is not a setting: .*OUTBOX_LEASE_SECONDS"):
+    with pytest.raises(
+        SettingsError, match=r"^OUTBOX_LEASE_SECOND is not a setting: .*; did you mean OUTBOX_LEASE_SECONDS\?$"
+    ):
         RelaySettings.load()
 
 

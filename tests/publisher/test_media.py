@@ -203,6 +203,14 @@ async def test_redirects_are_followed_a_few_times() -> None:
             await client.measure(Medium(MediaType.IMAGE, f"{url}?left={REDIRECTS_MAX + 1}"))
 
 
+async def test_an_address_of_another_kind_is_told_even_where_private_ones_are_read() -> None:
+    """It is no fault of a host's."""
+    for url in ("ftp://media.example/1.jpg", "media.example/1.jpg"):
+        async with open_media(PublisherSettings(private_media=True)) as client:
+            with pytest.raises(MediaUnsuitable, match="expected an https URL"):
+                await client.measure(Medium(MediaType.IMAGE, url))
+
+
 @pytest.mark.parametrize(
     ("url", "expected"),
     [
