@@ -147,6 +147,7 @@ async def flaw_after(
     with databases.migrated() as dsn:
         async with world.theatre(dsn, nursery, kind, number) as theatre:
             await boundary.kill_there(theatre)
+            await theatre.end_lease()
             pid = await theatre.start_relay()
             outcome = await theatre.ended()
             nursery.kill(pid)

@@ -45,6 +45,8 @@ create trigger block_receipt before insert on outbox.receipts for each row execu
 """
 """A write that a test has named waits for a lock that the test holds: the relay is caught in the middle of it."""
 
+END_LEASE = "update outbox.relays set leased_until = clock_timestamp() where retired_at is null"
+
 BLOCKED_BACKEND = """
 select pid from pg_locks where locktype = 'advisory' and objid = 42 and not granted
 and database = (select oid from pg_database where datname = current_database())
@@ -80,6 +82,13 @@ class Theatre:
         """Let writes through again."""
         await self.connection.execute("delete from public.blocked")
         await self.connection.execute("select pg_advisory_unlock(42)")
+
+    async def end_lease(self) -> None:
+        """Let the lease of the relay that was killed be over: other tests wait for one.
+
+        What it was writing comes first: that holds the relay's row until it commits.
+        """
+        await self.connection.execute(END_LEASE)
 
     async def blocked_backend(self) -> int:
         """Wait until a write is caught, and return the backend that makes it."""
