@@ -155,7 +155,7 @@ def stack(found: dict[str, str], image: str, tmp_path_factory: pytest.TempPathFa
     stack = Stack([*compose(), *files, "--project-name", project])
     try:
         stack("up", "--detach")
-        assert poll(lambda: healthy(stack), seconds=90), stack("logs", "--no-color")
+        assert poll(lambda: healthy(stack), seconds=240), stack("logs", "--no-color")
         yield stack
     finally:
         stack("down", "--volumes", "--timeout", "45")
@@ -186,7 +186,7 @@ def publish(stack: Stack, account: str) -> int:
     stack.psql(f"select social.create_variant('{account}', 'http://media/story.jpg')")
     [event] = stack.outbox("events", "--limit", "1")
     ended = f"select outbox.status({event['id']})"
-    assert poll(lambda: ",published," in stack.psql(ended), seconds=60), stack("logs", "--no-color", "relay")
+    assert poll(lambda: ",published," in stack.psql(ended), seconds=240), stack("logs", "--no-color", "relay")
     return int(event["id"])
 
 
@@ -223,7 +223,7 @@ def test_prometheus_scrapes_both_relays_and_takes_every_rule(stack: Stack) -> No
         found = stack.ask("prometheus", 9090, "/api/v1/targets")["data"]["activeTargets"]
         return [each["health"] for each in found]
 
-    assert poll(lambda: targets() == ["up", "up"], seconds=90), targets()
+    assert poll(lambda: targets() == ["up", "up"], seconds=240), targets()
     groups = stack.ask("prometheus", 9090, "/api/v1/rules")["data"]["groups"]
     rules = [rule for group in groups for rule in group["rules"]]
     assert len(rules) > 20
@@ -241,7 +241,7 @@ def test_a_relay_that_is_stopped_leaves_its_lanes_to_the_other(stack: Stack, acc
     assert [each["lane_count"] for each in working] == [64]
     publish(stack, account)
     run("docker", "start", first)
-    assert poll(lambda: healthy(stack), seconds=60), second
+    assert poll(lambda: healthy(stack), seconds=240), second
 
 
 def test_all_of_it_stops_in_order(stack: Stack) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import sysconfig
@@ -193,6 +194,28 @@ def test_the_image_is_nobody_and_tells_whether_it_lives() -> None:
     assert "STOPSIGNAL SIGTERM" in final
     assert not re.search(r"^RUN", final, re.MULTILINE)
     assert "curl" not in DOCKERFILE
+
+
+@pytest.mark.parametrize(("answer", "status"), [(b"HTTP/1.1 200 OK", 0), (b"HTTP/1.1 503 No", 1), (None, 1)])
+def test_the_health_check_tells_alive_from_not(answer: bytes | None, status: int) -> None:
+    """Its own words, at the port of the settings: who answers 200 lives; who says no, or is not there, does not."""
+    found = re.search(r"^  CMD (\[.+\])$", DOCKERFILE, re.MULTILINE)
+    assert found is not None
+    program, *rest = json.loads(found[1])
+    assert program == "python"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        if answer is None:
+            server.close()
+        with subprocess.Popen(
+            [sys.executable, *rest], env={"OUTBOX_METRICS_PORT": str(port)}, stderr=subprocess.DEVNULL
+        ) as check:
+            if answer is not None:
+                client, _ = server.accept()
+                with client:
+                    assert client.recv(1024).startswith(b"GET /healthz HTTP/1.0\r\n")
+                    client.sendall(answer + b"\r\n\r\n")
+            assert check.wait(60) == status
 
 
 def test_every_file_that_the_image_copies_is_there_and_let_in() -> None:
