@@ -67,10 +67,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except KeyboardInterrupt:
         return INTERRUPTED
-    except (BrokenPipeError, SystemExit):
-        # Whoever read our output has gone; typer says so by ending the process.
+    except BrokenPipeError:
         _close_stdout()
         return FAILED
+    except SystemExit as ended:
+        # A plugin ends the process, or typer, with 1, where whoever read our output has gone.
+        if isinstance(ended.code, str):
+            say(f"outbox: {one_line(redact(ended.code))}")
+        _close_stdout()
+        return ended.code if isinstance(ended.code, int) else FAILED if ended.code else 0
     except Exception as error:  # noqa: BLE001 (the border to people: no traceback unless asked for)
         _tell(error, invocation)
         return FAILED

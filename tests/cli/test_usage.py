@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from typer.core import TyperGroup
 
-from relay.cli import BAD_USAGE
+from relay.cli import BAD_USAGE, FAILED, main
 from relay.cli.application import build
 from tests.cli.calling import PROGRAM, Outbox, run
 
@@ -237,3 +238,30 @@ def test_a_reader_that_goes_away_is_no_traceback() -> None:
         assert process.stderr is not None
         process.stdout.close()
         assert process.stderr.read() == b""
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "said"),
+    [
+        ("plugin: no license for token=EAAsesame0123456789", FAILED, "outbox: plugin: no license for token="),
+        (3, 3, ""),
+        (None, 0, ""),
+    ],
+)
+def test_what_ends_the_process_is_heard(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], code: str | int | None, status: int, said: str
+) -> None:
+    """A plugin may end it with a sentence or a status of its own."""
+
+    async def end(*_: object) -> None:
+        sys.exit(code)
+
+    monkeypatch.setattr("relay.app.run", end)
+    monkeypatch.setattr("relay.cli._close_stdout", lambda: None)  # the tests' own
+    monkeypatch.setenv("OUTBOX_DSN", "postgresql://localhost/none")
+    logging = structlog.get_config()
+    assert main(["relay"]) == status
+    structlog.configure(**logging)
+    stderr = capfd.readouterr().err
+    assert stderr.startswith(said)
+    assert "sesame" not in stderr

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -120,3 +122,31 @@ def test_a_secret_name_hides_all_that_is_under_it(value: object) -> None:
     for shown in (redact_value("", document), to_json(document)):
         assert "s3same" not in str(shown)
         assert (shown["tokens_left"], shown["has_token"]) == (3, True)
+
+
+def test_a_log_that_nobody_reads_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As under `outbox relay 2>&1 | head -2`."""
+    reading, writing = os.pipe()
+    before = structlog.get_config()
+    with os.fdopen(writing, "w", buffering=1) as pipe:
+        monkeypatch.setattr(sys, "stderr", pipe)
+        logs.configure("json", "info")
+        log = structlog.get_logger()
+        log.info("relay.started")
+        os.close(reading)
+        for _ in range(3):
+            log.info("event.settled")
+    structlog.configure(**before)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, as Linux has it")
+def test_a_log_whose_disk_is_full_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its lines are lost until there is room."""
+    before = structlog.get_config()
+    with open("/dev/full", "w", buffering=1) as full:  # noqa: PTH123
+        monkeypatch.setattr(sys, "stderr", full)
+        logs.configure("json", "info")
+        structlog.get_logger().info("event.settled")
+        with open(os.devnull, "w") as nowhere:  # noqa: PTH123
+            os.dup2(nowhere.fileno(), full.fileno())  # or closing it fails
+    structlog.configure(**before)
