@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from outbox.encode import encode
+from outbox.encode import encode, encode_numbers
 from outbox.event import Event, EventId, JsonObject, Lane
 from outbox.ledger import Step
 from outbox.outcome import Reason
@@ -115,7 +115,7 @@ class Batch:
 def arguments_of(batch: Batch) -> list[Any]:
     """Return the arguments of `outbox.settle.SETTLE` from $2 on; for a plain batch, those of `SETTLE_PLAIN`."""
     plain = [
-        batch.lanes,
+        encode_numbers(batch.lanes),
         encode([_receipt_record(row) for row in batch.receipts]),
         encode([_step_record(row) for row in batch.steps]),
     ]

@@ -40,6 +40,7 @@ from typing import Any, LiteralString
 from psycopg import AsyncConnection, AsyncCursor
 from psycopg.rows import TupleRow
 
+from outbox.encode import encode_numbers
 from outbox.event import Event, EventId, Lane
 from outbox.listing import PIECE_COUNT, Listing
 from outbox.low_water import Cursor, Departure, LowWater, Spilled
@@ -301,7 +302,7 @@ class LogReader:
 
     async def _fetch_slice(self, listing: Listing) -> list[Event]:
         ids = listing.peek(self.slice_count)
-        events = [Event._make(row) for row in await self._rows(FETCH, {"ids": _literal(ids)})]
+        events = [Event._make(row) for row in await self._rows(FETCH, {"ids": encode_numbers(ids)})]
         await listing.advance(len(ids))
         self._end(listing)
         return self._hand_out(events)
@@ -332,13 +333,8 @@ class LogReader:
 
     def _set_lanes(self, lanes: Sequence[Lane]) -> None:
         self.lanes = lanes
-        self._lanes_literal = _literal(lanes)  # once, not at every look
+        self._lanes_literal = encode_numbers(lanes)  # once, not at every look
         self._detached -= frozenset(lanes)
-
-
-def _literal(numbers: Iterable[int]) -> str:
-    """Write numbers as PostgreSQL's array: psycopg takes four times as long for each."""
-    return f"{{{','.join(map(str, numbers))}}}"
 
 
 async def take_snapshot(connection: AsyncConnection[TupleRow]) -> str:
@@ -352,7 +348,7 @@ async def take_snapshot(connection: AsyncConnection[TupleRow]) -> str:
 async def fetch(connection: AsyncConnection[TupleRow], event_ids: Sequence[EventId]) -> list[Event]:
     """Return events by their ids, in their order."""
     async with connection.cursor(binary=True) as cursor:
-        await cursor.execute(FETCH, {"ids": _literal(event_ids)}, prepare=True)
+        await cursor.execute(FETCH, {"ids": encode_numbers(event_ids)}, prepare=True)
         return [Event._make(row) for row in await cursor.fetchall()]
 
 

@@ -161,7 +161,7 @@ def flaw(outcome: Outcome) -> str | None:
     """Return in what an outcome that a handler made is none, for people; None where it is one: not all are typed."""
     match outcome:
         case Published(result):
-            return _flaw("result", result, Mapping)
+            return None if type(result) is dict else _flaw("result", result, Mapping)
         case Dead(error, reason, context):
             return _flaw("error", error, str) or _flaw("reason", reason, str) or _flaw_of_context(context)
         case Expired(error) | Cancelled(error):

@@ -20,6 +20,7 @@ from typing import LiteralString
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
+from outbox.encode import encode_numbers
 from outbox.event import EventId, RelayId
 
 LOAD_SUSPICION: LiteralString = """
@@ -55,7 +56,7 @@ class Suspicion:
 
 async def load_suspicion(connection: AsyncConnection[TupleRow], event_ids: Sequence[EventId]) -> Suspicion:
     """Return what is known against some events."""
-    row = await (await connection.execute(LOAD_SUSPICION, {"event_ids": list(event_ids)})).fetchone()
+    row = await (await connection.execute(LOAD_SUSPICION, {"event_ids": encode_numbers(event_ids)})).fetchone()
     assert row is not None
     relay_died, crashes = row
     return Suspicion(relay_died, {EventId(event_id): count for event_id, count in crashes})

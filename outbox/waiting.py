@@ -16,6 +16,7 @@ from typing import Any, LiteralString
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
+from outbox.encode import encode_numbers
 from outbox.event import Event, EventId, Lane
 from outbox.ledger import Step, StepState
 from outbox.outcome import Reason
@@ -241,7 +242,7 @@ async def seconds_to_next_due(
 async def load_steps(connection: AsyncConnection[TupleRow], event_ids: Sequence[EventId]) -> dict[EventId, list[Step]]:
     """Return the steps of events that have some, oldest first."""
     steps: dict[EventId, list[Step]] = {}
-    rows = await (await connection.execute(LOAD_STEPS, {"event_ids": list(event_ids)})).fetchall()
+    rows = await (await connection.execute(LOAD_STEPS, {"event_ids": encode_numbers(event_ids)})).fetchall()
     for event_id, position, name, state, detail, fingerprint, created_at in rows:
         step = Step(position, name, StepState(state), detail, fingerprint, created_at)
         steps.setdefault(event_id, []).append(step)

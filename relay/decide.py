@@ -133,17 +133,11 @@ def _receipt(
     result: dict[str, object] | None,
     error: str | None,
 ) -> Receipt:
-    return Receipt(
-        event=delivery.event,
-        outcome=outcome,
-        reason=reason,
-        attempts=delivery.attempts,
-        deferrals=delivery.deferrals,
-        result=result,
-        error=error,
-        dispatched_seconds_ago=time.monotonic() - first if (first := delivery.first_dispatched_at) else None,
-        was_waiting=delivery.waiting,
-    )
+    first = delivery.first_dispatched_at
+    seconds_ago = time.monotonic() - first if first else None
+    attempts, deferrals = delivery.attempts, delivery.deferrals
+    # By position: names cost a named tuple as much as all the rest.
+    return Receipt(delivery.event, outcome, reason, attempts, deferrals, result, error, seconds_ago, delivery.waiting)
 
 
 def _wait(

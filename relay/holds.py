@@ -57,9 +57,13 @@ class Holds:
             key: own for key, own in self._own.items() if own.written_at_look is None or own.written_at_look >= look
         }
 
+    def __bool__(self) -> bool:
+        """Whether anything may be held."""
+        return bool(self._loaded or self._own)
+
     def until(self, key: str | None) -> float:
         """Return until when an event of a key is held, by its own hold or the app's; of the past when it is not."""
-        if not self._loaded and not self._own:
+        if not self:
             return -math.inf
         return max(self._of(None), self._of(key))
 

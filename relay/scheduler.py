@@ -34,8 +34,7 @@ class Scheduler:
 
     def offer(self, delivery: Delivery) -> bool:
         """Queue a delivery. False: an earlier one of its sequence waits, so it must be parked instead."""
-        sequence = delivery.sequence
-        if sequence is not None:
+        if delivery.event.sequence is not None and (sequence := delivery.sequence) is not None:
             if not delivery.waiting and hash(sequence) in self._blocked:
                 return False
             followers = self._behind_sequence.get(sequence)

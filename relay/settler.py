@@ -80,6 +80,7 @@ class Settler:
     settled_count: int = 0
     in_doubt_count: int = 0
     _pending: Pending = field(default_factory=Pending)
+    _has_work: bool = False
     _work: anyio.Event = field(default_factory=anyio.Event)
     _writing: anyio.Lock = field(default_factory=anyio.Lock)
     _began_at: float = -math.inf
@@ -109,14 +110,14 @@ class Settler:
                 self.settle(follower, Cancelled() if follower.cancelled else Park(Reason.PARKED, math.inf))
         if rows.hold is not None:
             self.holds.hold(rows.hold.key or None, time.monotonic() + rows.hold.delay_seconds)
-        self._work.set()
+        self._wake()
 
     async def write_step(self, event: Event, step: Step, call_seconds: float | None) -> datetime:
         """Make a step durable and return its `created_at`; see `outbox.ledger.WriteStep`."""
         for _ in range(2):
             written = PendingStep(StepRow(event, step, call_seconds))
             self._pending.add_step(written)
-            self._work.set()
+            self._wake()
             await self._pending.wait()
             if written.unwritable is not None:
                 raise written.unwritable
@@ -143,21 +144,21 @@ class Settler:
     async def record_dispatch(self, event: Event) -> None:
         """Make durable that a suspect is about to be handled."""
         self._pending.add_suspect(event)
-        self._work.set()
+        self._wake()
         await self._pending.wait()
 
     def acquit(self, delivery: Delivery) -> None:
         """Clear a suspect that was dispatched and came back without an outcome."""
         if delivery.on_record:
             self._pending.batch.acquitted.append(delivery.event.id)
-            self._work.set()
+            self._wake()
 
     async def flush(self) -> None:
         """Write all that was submitted until now. Raises what `run` raises."""
         async with self._writing:
             pending, self._pending = self._pending, Pending()
-            if self._work.is_set():  # else somebody waits for it
-                self._work = anyio.Event()
+            if self._has_work:  # else somebody waits for the event
+                self._has_work, self._work = False, anyio.Event()
             if pending.batch:
                 self._began_at = time.monotonic()
                 written = await self._write(pending)
@@ -165,6 +166,11 @@ class Settler:
                     pending.written.set()
                 for part in written:
                     await self._tell(part)
+
+    def _wake(self) -> None:
+        if not self._has_work:
+            self._has_work = True
+            self._work.set()
 
     async def save_cursors(self, low_waters: Callable[[], Iterable[tuple[Sequence[Lane], Cursor]]]) -> None:
         """Save low-water marks, as they are when it is their turn: lanes may be released before. Raises as `run`."""
@@ -206,7 +212,7 @@ class Settler:
         self.holds.written([hold.key or None for hold in pending.batch.holds])
         if pending.settled:
             for delivery, rows in pending.settled:
-                if rows.receipt is not None and delivery.sequence is not None:
+                if rows.receipt is not None and delivery.event.sequence is not None:
                     self.scheduler.ended(delivery)  # not before: what follows must not be done where this is lost
             self.in_doubt_count -= len(pending.settled)
             self.on_durable([delivery for delivery, _ in pending.settled])
@@ -236,8 +242,7 @@ class Settler:
         """Let the next events of the sequences go on of which one ended, or parked behind one that has ended since."""
         moved: set[tuple[str, str]] = set()
         for delivery, rows in pending.settled:
-            sequence = delivery.sequence
-            if sequence is None:
+            if delivery.event.sequence is None or (sequence := delivery.sequence) is None:
                 continue
             ended = rows.receipt is not None and self.scheduler.is_blocked(sequence)
             parked = rows.wait is not None and rows.wait.reason is Reason.PARKED
@@ -266,10 +271,13 @@ class Settler:
             self.metrics.settled.labels(self.metrics.type_label(event_type), outcome).inc(count)
         for wait in pending.batch.waits:
             self._tell_waiting(self.metrics.type_label(wait.event.type), wait.reason)
+        self.metrics.settle_delay.observe_all(
+            now - delivery.dispatched_at
+            for delivery, rows in pending.settled
+            if rows.receipt is not None and delivery.dispatched_at
+        )
         logged = log.is_enabled_for(logging.INFO)
         for delivery, rows in pending.settled:
-            if rows.receipt is not None and delivery.dispatched_at:
-                self.metrics.settle_delay.observe(now - delivery.dispatched_at)
             if delivery.traced is not None:
                 ended_as = "waits" if rows.receipt is None else rows.receipt.outcome
                 span, concluded_at = delivery.traced

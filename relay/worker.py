@@ -225,27 +225,26 @@ class Workers:
 
     def _without_handler(self, delivery: Delivery) -> Outcome | Park | GiveUp | None:
         """Return what becomes of a delivery that is not dispatched; None for one that is."""
-        database_now = self.clock.now()
+        event = delivery.event
         ends: Outcome | None = Cancelled() if delivery.cancelled and not delivery.may_be_live else None
-        if ends is None and has_expired(delivery, database_now=database_now):
+        if ends is None and event.expires_at is not None and has_expired(delivery, database_now=self.clock.now()):
             ends = Expired()
         if ends is not None:
             return Unknown("a person has to look at the account before it ends", None) if delivery.is_in_doubt else ends
-        if delivery.event.type not in self.handlers:
+        if event.type not in self.handlers:
             known = ", ".join(sorted(self.handlers)) or "none is installed"
-            return GiveUp(
-                f"no handler for events of type {delivery.event.type!r}: expected one of {known}", "unknown_type"
-            )
+            return GiveUp(f"no handler for events of type {event.type!r}: expected one of {known}", "unknown_type")
         if delivery.crash_count >= self.crashes_max:
             return GiveUp(f"{delivery.crash_count} relays died while they handled it", "crashed_relay")
-        return admit(delivery, now=time.monotonic(), database_now=database_now, holds=self.holds)
+        if event.publish_at is None and not self.holds:
+            return None
+        return admit(delivery, now=time.monotonic(), database_now=self.clock.now(), holds=self.holds)
 
     async def _handle(self, delivery: Delivery, scope: anyio.CancelScope) -> Outcome | Park | PutBack:
-        first_call = not delivery.dispatched_at and delivery.reason in (None, Reason.SCHEDULED)
+        if not delivery.dispatched_at and delivery.reason in (None, Reason.SCHEDULED):
+            self.metrics.dispatch_delay.observe(max(0.0, self.clock.now() - delivery.event.owed_since.timestamp()))
         delivery.dispatched_at = time.monotonic()
         delivery.first_dispatched_at = delivery.first_dispatched_at or delivery.dispatched_at
-        if first_call:
-            self.metrics.dispatch_delay.observe(max(0.0, self.clock.now() - delivery.event.owed_since.timestamp()))
         self._running[delivery] = scope
         try:
             outcome = await (self._traced(delivery, scope) if trace.is_on() else self._call(delivery, scope))
@@ -311,7 +310,6 @@ class Workers:
             self.pause(delivery, max(outcome.delay_seconds, _PAUSE_SECONDS_MIN))
         else:
             self.settle(delivery, outcome)
-        self.wake()
 
 
 def _of_refusal(refusal: EventCancelled | EventResolved | DeadlinePassed | EventHeld) -> Outcome | Park:

@@ -102,7 +102,7 @@ class Meter:
 
     async def handle(self, event: Event, _ledger: Ledger) -> Outcome:
         """Do nothing."""
-        now = time.monotonic()
+        now = time.monotonic() if self.order.notes_dispatches else 0.0
         if not self._is_open:
             await self._begin()
         self._count()
