@@ -16,10 +16,13 @@ ACCOUNTS: Final = 1000
 BATCH: Final = 5000
 
 EMIT: LiteralString = """
-select count(outbox.emit(%(type)s, payload, 'account:' || n %% %(accounts)s))
+insert into outbox.events (lane, key, type, payload, headers)
+select hashtextextended(key, 0) & 63, key, %(type)s, jsonb_build_object('n', n, 'filler', repeat('x', %(filler)s)), '{}'
 from generate_series(%(first)s::bigint, %(last)s::bigint) as n,
-  lateral (select jsonb_build_object('n', n, 'filler', repeat('x', %(filler)s)) as payload) as p
+  lateral (select 'account:' || n %% %(accounts)s as key) as k
 """
+"""As `outbox.emit()` writes them, one after another, in less than half the time."""
+
 ANALYZE: LiteralString = "analyze"
 
 _FILLER: Final = PAYLOAD_BYTES - len('{"n": 100000, "filler": ""}')
