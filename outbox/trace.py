@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 
 from outbox.event import Event, JsonObject
 
 TRACER: Final = "outbox-relay"
 _API: Final = "opentelemetry.trace"
+_NO_SPAN: Final[AbstractContextManager[None]] = nullcontext()
 
 
 def current_headers() -> dict[str, str]:
@@ -35,26 +35,18 @@ def is_on() -> bool:
     return _API in sys.modules
 
 
-@contextmanager
-def span(name: str, kind: str = "internal", attributes: JsonObject | None = None) -> Iterator[Any]:
+def span(name: str, kind: str = "internal", attributes: JsonObject | None = None) -> AbstractContextManager[Any]:
     """Run the block in a span; gives the span, or None where nothing is traced."""
-    if _API not in sys.modules:
-        yield None
-        return
-    with _start(name, kind, attributes or {}, None) as started:
-        yield started
+    return _start(name, kind, attributes or {}, None) if is_on() else _NO_SPAN
 
 
-@contextmanager
-def dispatch(event: Event) -> Iterator[Any]:
+def dispatch(event: Event) -> AbstractContextManager[Any]:
     """Run a handler in a span that goes on from the one in which the event was emitted."""
-    if _API not in sys.modules:
-        yield None
-        return
+    if not is_on():
+        return _NO_SPAN
     carrier = {name: value for name, value in event.headers.items() if isinstance(value, str)}
     attributes = {"outbox.event_id": event.id, "outbox.type": event.type, "outbox.key": event.key or ""}
-    with _start("outbox dispatch", "consumer", attributes, _propagator().extract(carrier)) as started:
-        yield started
+    return _start("outbox dispatch", "consumer", attributes, _propagator().extract(carrier))
 
 
 def settled(dispatched: Any, seconds: float, attributes: JsonObject) -> None:
@@ -72,9 +64,9 @@ def settled(dispatched: Any, seconds: float, attributes: JsonObject) -> None:
     started.end(ended_at)
 
 
-def _start(name: str, kind: str, attributes: JsonObject, context: Any) -> Any:
+def _start(name: str, kind: str, attributes: JsonObject, context: Any) -> AbstractContextManager[Any]:
     api: Any = sys.modules[_API]
-    return api.get_tracer(TRACER).start_as_current_span(
+    started: AbstractContextManager[Any] = api.get_tracer(TRACER).start_as_current_span(
         name,
         context=context,
         kind=api.SpanKind[kind.upper()],
@@ -82,6 +74,7 @@ def _start(name: str, kind: str, attributes: JsonObject, context: Any) -> Any:
         record_exception=False,
         set_status_on_exception=False,
     )
+    return started
 
 
 def _propagator() -> Any:

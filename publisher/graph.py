@@ -43,6 +43,8 @@ FORM: Final[Mapping[str, str]] = {hdrs.CONTENT_TYPE: "application/x-www-form-url
 PROOFS_MAX = 4096
 QUERIES_MAX = 512
 
+_NO_LIMIT: Final = nullcontext()
+
 log = structlog.get_logger()
 
 
@@ -172,7 +174,7 @@ class GraphClient:
     ) -> JsonObject:
         is_irreversible = endpoint in IRREVERSIBLE
         host = _host(endpoint, token)
-        async with nullcontext() if is_irreversible else self._limiter:
+        async with _NO_LIMIT if is_irreversible else self._limiter:
             self._admit(host, is_irreversible=is_irreversible)
             try:
                 began_at = time.monotonic()
