@@ -340,8 +340,8 @@ def _resume_at(data: Any) -> int | None:
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
     body = bytearray()
-    while chunk := await response.content.readany():
-        body += chunk
+    while not response.content.at_eof():
+        body += await response.content.readany()
         if len(body) > ANSWER_BYTES_MAX:
             raise ValueError("the answer is too large")
     return bytes(body)
