@@ -44,6 +44,7 @@ class Reader:
         in_hand_max: Reading pauses while so many events are read and not settled, but for those of hot keys, and at
             twice as many: the bound on memory.
         spill: Takes what is read of hot keys.
+        falls_behind: Tells whether more could run than does: then the relay itself is slow, and no key is hot.
         metrics: Events emitted, backlog.
         logs: One log reader for each distinct cursor: nearly always one; none while we own no lane.
     """
@@ -55,6 +56,7 @@ class Reader:
     in_hand_max: int
     metrics: RelayMetrics
     spill: Spill
+    falls_behind: Callable[[], bool]
     logs: list[LogReader] = field(default_factory=list)
     _target: str | None = None
     _taken_count: int = 0
@@ -198,7 +200,7 @@ class Reader:
                 await self._room.wait()
                 return
             is_emptying = in_hand_count - self.in_hand_count > self.in_hand_max // _EMPTYING
-            if not is_emptying and self.spill.make_room(self.logs):
+            if not is_emptying and not self.falls_behind() and self.spill.make_room(self.logs):
                 return
 
     def make_room(self) -> None:

@@ -134,6 +134,7 @@ class Relay:
             in_hand_max=settings.in_hand_max,
             metrics=metrics,
             spill=relay.spill,
+            falls_behind=relay.falls_behind,
         )
         relay.workers = Workers(
             scheduler=relay.scheduler,
@@ -198,6 +199,10 @@ class Relay:
     def busy_lanes(self) -> set[Lane]:
         """Return the lanes of which an event is in flight."""
         return self.workers.busy_lanes()
+
+    def falls_behind(self) -> bool:
+        """Tell whether more could run at once than does."""
+        return self.workers.falls_behind()
 
     def put_back(self, lanes: Collection[Lane]) -> None:
         """End the handlers that work on events of these lanes."""

@@ -121,6 +121,10 @@ class Workers:
             self._one_is_waking = True
             self._idle.popleft().set()
 
+    def falls_behind(self) -> bool:
+        """Tell whether more could run at once than does: no handler is slow, and no key, but we or the database."""
+        return self.scheduler.ready_count >= self.concurrency > len(self._running)
+
     def busy_lanes(self) -> set[Lane]:
         """Return the lanes of which an event is in flight."""
         return {delivery.event.lane for delivery in (*self._running, *self._resolving)}
