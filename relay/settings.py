@@ -68,7 +68,9 @@ class RelaySettings(DatabaseSettings):
     mute_rings_per_second: float = Field(100, ge=1, description="above it the doorbell is muted and the relay polls")
     muted_poll_seconds: float = Field(0.01, ge=0.001, le=1, description="how often a relay looks while it is muted")
 
-    attempts_max: int = Field(8, ge=1, le=1000, description="tries of an event before it is dead")
+    attempts_max: int = Field(
+        24, ge=1, le=1000, description="tries of an event before it is dead: about two hours, as the backoff is"
+    )
     crashes_max: int = Field(3, ge=2, le=100, description="relays that an event may kill before it is dead")
     backoff_base_seconds: float = Field(2, gt=0, le=3600, description="upper bound of the first retry's delay")
     backoff_cap_seconds: float = Field(900, gt=0, le=86400, description="upper bound of any retry's delay")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from datetime import timedelta
 from random import Random
+from statistics import median
 
 import pytest
 from hypothesis import given
@@ -18,6 +19,7 @@ from relay.decide import Policy, Rows, decide, decide_unwritable
 from relay.delivery import Delivery, GiveUp, Park
 from relay.holds import Holds
 from relay.scheduler import admit, has_expired
+from relay.settings import RelaySettings
 from tests.relay.deliveries import INTENT, NOW, delivery
 
 POLICY = Policy(attempts_max=3, backoff=Backoff(2, 900), random=Random(1))
@@ -285,3 +287,15 @@ def test_a_delivery_knows_its_open_intents(states: list[tuple[str, StepState]], 
     """Any step that was begun and has no answer after it."""
     steps = [Step(position, name, state, {}) for position, (name, state) in enumerate(states, start=1)]
     assert delivery(steps=steps).has_open_intent == is_open
+
+
+def test_what_is_tried_in_vain_lasts_longer_than_an_outage_of_an_hour() -> None:
+    """By the defaults: an outage of Meta's kills no post whose deadline has not come."""
+    settings = RelaySettings.model_validate({"dsn": "postgresql://u@h/d"})
+    backoff = Backoff(settings.backoff_base_seconds, settings.backoff_cap_seconds)
+    lasts = []
+    for seed in range(200):
+        random = Random(seed)
+        lasts.append(sum(backoff.delay_seconds(attempts, random) for attempts in range(1, settings.attempts_max)))
+    assert min(lasts) > 3600
+    assert median(lasts) == pytest.approx(7200, rel=0.1)
