@@ -53,6 +53,7 @@ RELAYS: Final = {
     "PUBLISHER_RECONCILE_SECONDS": "2.5",
     "PUBLISHER_RECONCILE_SECONDS_MAX": "2.5",
     "PUBLISHER_GONE_SECONDS": "10",
+    "PUBLISHER_PROCESSING_SECONDS_MAX": "30",
     "OUTBOX_ATTEMPTS_MAX": "10",
 }
 EXPIRING: Final = 0.05
@@ -77,6 +78,8 @@ COUNTS: LiteralString = "select (select count(*) from outbox.attempts), (select 
 
 TROUBLE_SECONDS_MAX = 5.0
 """An account whose trouble has held nothing by then is out of it: its last event may have been past all calls."""
+LEFT_IN_PEACE = 20
+"""Where so few events are left that their accounts would be in trouble again and again, they may end."""
 # Calls that a restricted account is refused, and in which words.
 RESTRICTED: Final = {
     "instagram": (("create_container", "publish_container"), {"code": 25, "subcode": 2207050}),
@@ -124,7 +127,7 @@ async def trouble_accounts(ground: Ground, dice: Random, held: Tally[str], stop:
     """Have one account after another lose its token, or be restricted, until a person mends that; count the holds."""
     while not stop.is_set():
         events = await anyio.to_thread.run_sync(left, ground.dsn)
-        if not events:
+        if len(events) < LEFT_IN_PEACE:
             await anyio.sleep(0.5)
             continue
         reason, trouble = dice.choice((("token", _lose_token), ("account", _restrict)))
