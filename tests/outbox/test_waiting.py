@@ -248,7 +248,9 @@ async def crowd(database: str, request: pytest.FixtureRequest) -> AsyncIterator[
         database, application_name="outbox-test", settings=connections.PLANNER_SETTINGS
     ) as connection:
         await connection.execute("alter table outbox.waiting set (autovacuum_enabled = off)")
+        await connection.execute("set statement_timeout = 0")  # a busy machine takes its time to fill it
         await connection.execute(MANY)
+        await connection.execute("reset statement_timeout")
         if request.param:
             await connection.execute("analyze outbox.waiting, outbox.events")
         yield connection
