@@ -256,8 +256,9 @@ class Preparation:
         if part.upload is None:
             return None
         facts = self._found or self._facts()
-        if facts is not None:
-            return File(int(facts[self.placement.media.index(part.upload)]["size_bytes"]))
+        size_bytes = None if facts is None else facts[self.placement.media.index(part.upload)].get("size_bytes")
+        if size_bytes is not None:
+            return File(int(size_bytes))
         async with self.media.stream(part.upload.url, 0) as (size_bytes, _):
             return File(size_bytes)
 

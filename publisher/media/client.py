@@ -1,15 +1,16 @@
 """Reads media where Meta would fetch them, before anything costs quota.
 
-What is read is bounded in bytes (the beginning of a file) and in time; parsing happens in a few threads. A URL comes
-from whoever may create variants, so this client goes nowhere that the public can't: https alone, and no host whose
-address is private, loopback, link-local or otherwise not global, whichever name it has and wherever a redirect leads;
-names are resolved once and the connection goes to the address that was checked. It sends no token and no cookie, keeps
-no answer beyond the facts, and says of an answer no more than its status, type and size. PUBLISHER_PRIVATE_MEDIA lifts
-the two for staging.
+What is looked at is bounded in bytes (the beginning of a file) and in time; parsing happens in a few threads. A URL
+comes from whoever may create variants, so this client goes nowhere that the public can't: https alone, and no host
+whose address is private, loopback, link-local or otherwise not global, whichever name it has and wherever a redirect
+leads; names are resolved once and the connection goes to the address that was checked. It sends no token and no cookie,
+keeps no answer beyond the facts, and says of an answer no more than its status, type and size. PUBLISHER_PRIVATE_MEDIA
+lifts the two for staging.
 """
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -39,6 +40,8 @@ PARSERS = 2
 IMAGE_BYTES_MAX = 16 * 1_048_576
 _CHUNK_BYTES = 65_536
 _MOVED = frozenset({301, 302, 303, 307, 308})
+_NOTHING_LEFT = 416
+_WHOLE_SIZE = re.compile(r"bytes \*/([0-9]{1,18})")
 # Types that a host gives to what it does not know; all else has to be of the medium's kind.
 _SAYS_NOTHING = frozenset({"", "application/octet-stream", "binary/octet-stream", "application/mp4"})
 
@@ -104,7 +107,7 @@ class MediaClient:
         """Fetch the beginning of a medium and return what it says of itself."""
         is_image = medium.media_type is MediaType.IMAGE
         head_bytes = IMAGE_HEAD_BYTES if is_image else VIDEO_HEAD_BYTES
-        async with self.fetching, self._open(medium.url) as response:
+        async with self.fetching, _until(self.settings.media_seconds), self._open(medium.url) as response:
             content_type = response.content_type.lower()
             if content_type not in _SAYS_NOTHING and content_type.partition("/")[0] != medium.media_type:
                 raise _unsuitable(f"content type {medium.media_type}/...", content_type, "Meta: IG codes 2207052")
@@ -122,7 +125,7 @@ class MediaClient:
 
     async def read(self, url: str) -> bytes:
         """Return a whole image, of a size that any image may have."""
-        async with self.fetching, self._open(url) as response:
+        async with self.fetching, _until(self.settings.media_seconds), self._open(url) as response:
             content = await _read_up_to(response, IMAGE_BYTES_MAX + 1)
         if len(content) > IMAGE_BYTES_MAX:
             raise _unsuitable(f"at most {IMAGE_BYTES_MAX:,} bytes", "more", "Meta: Page photos")
@@ -132,6 +135,9 @@ class MediaClient:
     async def stream(self, url: str, offset: int) -> AsyncIterator[tuple[int, AsyncIterator[bytes]]]:
         """Open a medium at an offset: its whole size, and the bytes from there on."""
         async with self._open(url, offset) as response:
+            if response.status == _NOTHING_LEFT:
+                yield offset, _chunks(response, 0)
+                return
             skip = 0 if response.status == 206 else offset
             before = offset - skip
             if response.content_length is None:
@@ -154,14 +160,22 @@ class MediaClient:
             response = await self._get(url, headers)
             async with response:
                 if response.status in _MOVED and "Location" in response.headers:
-                    url = urljoin(url, response.headers["Location"])
+                    url = _joined(url, response.headers["Location"])
                     continue
+                if _is_sent_whole(response, offset):
+                    yield response
+                    return
                 if response.status not in (200, 206):
                     raise MediaUnreachable(
                         f"expected the media host to answer 200, found {response.status}",
                         is_refusal=response.status < 500 and response.status not in (408, 429),
                         context={"http_status": response.status},
                     )
+                encoding = response.headers.get("Content-Encoding", "identity")
+                if encoding.lower() != "identity":
+                    # Sizes and offsets are those of the file: what is packed for the way has others.
+                    why = f"expected the file as it is, found it in {encoding}"
+                    raise MediaUnreachable(why, is_refusal=True, context={"content_encoding": encoding})
                 yield response
                 return
         raise MediaUnreachable(f"expected {REDIRECTS_MAX} redirects at most, found more", is_refusal=True)
@@ -181,7 +195,10 @@ class MediaClient:
         """Refuse what Meta would not fetch, or what nobody but us could."""
         if not url.isascii():
             raise _unsuitable("a URL in US-ASCII", "other characters", "Meta: IG User Media reference")
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError:
+            raise _no_url() from None
         if parts.scheme not in {"http", "https"}:
             raise _unsuitable("an https URL", parts.scheme or "no scheme", "sheet 7")
         if self.settings.private_media:
@@ -205,9 +222,41 @@ async def open_media(settings: PublisherSettings) -> AsyncIterator[MediaClient]:
     connector = aiohttp.TCPConnector(limit=0, resolver=resolver)
     timeout = aiohttp.ClientTimeout(total=None, connect=settings.media_seconds, sock_read=settings.media_seconds)
     async with aiohttp.ClientSession(
-        connector=connector, cookie_jar=aiohttp.DummyCookieJar(), headers={"User-Agent": USER_AGENT}, timeout=timeout
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},
+        auto_decompress=False,
+        timeout=timeout,
     ) as session:
         yield MediaClient(session, settings, anyio.CapacityLimiter(AT_ONCE), anyio.CapacityLimiter(PARSERS))
+
+
+@asynccontextmanager
+async def _until(seconds: float) -> AsyncIterator[None]:
+    """Give up a medium that takes longer: a host that drips must not keep others waiting."""
+    try:
+        with anyio.fail_after(seconds):
+            yield
+    except TimeoutError:
+        why = f"expected the beginning of the file within {seconds:g} s, found it slower"
+        raise MediaUnreachable(why, is_refusal=False) from None
+
+
+def _is_sent_whole(response: aiohttp.ClientResponse, offset: int) -> bool:
+    """Tell whether a host says that nothing is left of a file from an offset on (RFC 9110, 15.5.17)."""
+    size = _WHOLE_SIZE.fullmatch(response.headers.get("Content-Range", ""))
+    return bool(offset) and response.status == _NOTHING_LEFT and size is not None and int(size[1]) == offset
+
+
+def _joined(url: str, location: str) -> str:
+    try:
+        return urljoin(url, location)
+    except ValueError:
+        raise _no_url() from None
+
+
+def _no_url() -> MediaUnsuitable:
+    return _unsuitable("a URL", "another text", "RFC 3986")
 
 
 async def _read_up_to(response: aiohttp.ClientResponse, size_bytes: int) -> bytes:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import anyio
 import pytest
 from aiohttp import web
 from PIL import Image
@@ -43,13 +45,13 @@ def index_last(video: bytes) -> bytes:
 
 
 @asynccontextmanager
-async def client_of(handler: object) -> AsyncIterator[tuple[MediaClient, str]]:
+async def client_of(handler: object, media_seconds: float = 5) -> AsyncIterator[tuple[MediaClient, str]]:
     """Open a client, and a host that answers by a function."""
     runner = web.ServerRunner(web.Server(handler, access_log=None), shutdown_timeout=0.1)  # type: ignore[arg-type]
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
-        async with open_media(quick(media_seconds=5)) as client:
+        async with open_media(quick(media_seconds=media_seconds)) as client:
             yield client, f"http://127.0.0.1:{runner.addresses[0][1]}/medium"
     finally:
         await runner.cleanup()
@@ -188,6 +190,68 @@ async def test_a_silent_host_is_in_trouble() -> None:
     assert raised.value.is_refusal is False
 
 
+async def test_a_host_that_drips_is_given_up() -> None:
+    """However long each byte keeps it busy: others wait for the place that it takes."""
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Length": "1000000"})
+        await response.prepare(request)
+        while True:
+            await response.write(b"x")
+            await anyio.sleep(0.01)
+
+    async with client_of(answer, media_seconds=0.5) as (client, url):
+        for read in (client.measure(Medium(MediaType.IMAGE, url)), client.read(url)):
+            with pytest.raises(MediaUnreachable, match="found it slower") as raised:
+                await read
+            assert raised.value.is_refusal is False
+
+
+async def test_a_file_is_asked_for_as_it_is() -> None:
+    """Packed for the way it has another size, and other offsets."""
+    asked: list[str] = []
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        asked.append(request.headers["Accept-Encoding"])
+        return web.Response(body=gzip.compress(picture()), headers={"Content-Encoding": "gzip"})
+
+    async with client_of(answer) as (client, url):
+        with pytest.raises(MediaUnreachable, match="found it in gzip") as raised:
+            await client.measure(Medium(MediaType.IMAGE, url))
+    assert raised.value.is_refusal
+    assert asked == ["identity"]
+
+
+async def test_a_redirect_to_no_address_is_unsuitable() -> None:
+    """A host may write anything there."""
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(status=302, headers={"Location": "https://["})
+
+    async with client_of(answer) as (client, url):
+        with pytest.raises(MediaUnsuitable, match="expected a URL"):
+            await client.measure(Medium(MediaType.IMAGE, url))
+
+
+@pytest.mark.parametrize(
+    ("content_range", "is_whole"), [("bytes */1000", True), ("bytes */2000", False), (None, False)]
+)
+async def test_a_file_of_which_nothing_is_left_has_been_sent(content_range: str | None, is_whole: bool) -> None:
+    """The last answer was lost, and the host has no such range: only where it names that very size is that the end."""
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(status=416, headers={} if content_range is None else {"Content-Range": content_range})
+
+    async with client_of(answer) as (client, url):
+        if is_whole:
+            async with client.stream(url, 1000) as (size_bytes, _):
+                assert size_bytes == 1000
+        else:
+            with pytest.raises(MediaUnreachable, match="found 416"):
+                async with client.stream(url, 1000):
+                    pass
+
+
 async def test_redirects_are_followed_a_few_times() -> None:
     """Each of them is checked like the first address."""
 
@@ -222,6 +286,7 @@ async def test_an_address_of_another_kind_is_told_even_where_private_ones_are_re
         ("https://localhost/1.jpg", "expected a public address"),
         ("https://user:password@media.example/1.jpg", "expected a URL without a password"),
         ("https://media.example/Größe.jpg", "expected a URL in US-ASCII"),
+        ("https://[", "expected a URL as media, found another text"),
     ],
 )
 async def test_an_address_that_meta_could_not_reach_is_not_reached_for(url: str, expected: str) -> None:
