@@ -63,7 +63,7 @@ class RelaySettings(DatabaseSettings):
     retention_days: int = Field(30, ge=0, le=36_500, description="ended events are kept so long; 0 keeps them for ever")
     prune_seconds: float = Field(3600, ge=1, le=86_400, description="how often what ended longer ago is deleted")
     shutdown_seconds: float = Field(20, ge=0, le=600, description="what handlers get to finish in at a shutdown")
-    handler_seconds: float = Field(120, gt=0, le=3600, description="a handler that takes longer is ended")
+    handler_seconds: float = Field(120, gt=0, le=3600, description="a handler that takes longer is cancelled")
 
     mute_rings_per_second: float = Field(100, ge=1, description="above it the doorbell is muted and the relay polls")
     muted_poll_seconds: float = Field(0.01, ge=0.001, le=1, description="how often a relay looks while it is muted")

@@ -68,7 +68,7 @@ class Workers:
         holds: Which keys pause.
         metrics: In flight, delays.
         concurrency: How many.
-        handler_seconds: A handler that takes longer is ended.
+        handler_seconds: A handler that takes longer is cancelled.
         short_deferral_seconds: Shorter deferrals are paused in memory.
         unknown_seconds: When to reconcile after a handler broke off between an intent and its answer.
     """
@@ -90,10 +90,11 @@ class Workers:
     unknown_seconds: float
     crashes_max: int
     _alone: deque[Delivery] = field(default_factory=deque)
-    _one_is_alone: bool = False
+    _alone_now: Delivery | None = None
     _idle: deque[anyio.Event] = field(default_factory=deque)
     _one_is_waking: bool = False
     _running: dict[Delivery, anyio.CancelScope] = field(default_factory=dict)
+    _overdue: set[Delivery] = field(default_factory=set)
     _resolving: set[Delivery] = field(default_factory=set)
     _given_up: set[Delivery] = field(default_factory=set)
     _scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
@@ -201,25 +202,43 @@ class Workers:
         """Take a delivery that may run now: any, or, once nothing is in flight, one that killed a relay, alone."""
         if self.in_doubt_count() + len(self._running) >= self._in_doubt_max:
             return None
-        if not self._alone and not self._one_is_alone:
+        if not self._alone and self._alone_now is None:
             delivery = self.scheduler.take()
             if delivery is None or not delivery.crash_count:
                 return delivery
             log.warning("event.suspected", event_id=delivery.event.id, crash_count=delivery.crash_count)
             self._alone.append(delivery)
-        if self._one_is_alone or self._running or self._resolving:
+        # What can't be ended is not waited for: everything would stand still.
+        if self._alone_now is not None or len(self._running) > len(self._overdue) or self._resolving:
             return None
-        self._one_is_alone = True
-        return self._alone.popleft()
+        self._alone_now = self._alone.popleft()
+        return self._alone_now
 
     async def _watch(self) -> None:
-        """End the handlers that take too long."""
+        """End the handlers that take too long, and tell of those that don't let themselves be ended."""
         while True:
             await anyio.sleep(min(1.0, self.handler_seconds / 4))
             overdue = time.monotonic() - self.handler_seconds
             for delivery, scope in list(self._running.items()):
-                if delivery.dispatched_at < overdue:
+                if delivery.dispatched_at >= overdue or delivery in self._overdue:
+                    continue
+                if not scope.cancel_called:
                     scope.cancel()
+                    continue
+                self._overdue.add(delivery)
+                self._is_alone_no_more(delivery)
+                log.error(
+                    "handler.overdue",
+                    event_id=delivery.event.id,
+                    type=delivery.event.type,
+                    handled_seconds=round(time.monotonic() - delivery.dispatched_at, 3),
+                    what_to_do="restart the relay; have it obey its cancellation, as a thread does not",
+                )
+                self.wake()
+
+    def _is_alone_no_more(self, delivery: Delivery) -> None:
+        if delivery is self._alone_now:
+            self._alone_now = None
 
     def _at_a_persons_word(self, delivery: Delivery, resolution: Resolution) -> Outcome | None:
         """Return how an event ends that a person says is live, where no handler may be called; None where one may."""
@@ -254,6 +273,7 @@ class Workers:
             outcome = await (self._traced(delivery, scope) if trace.is_on() else self._call(delivery, scope))
         finally:
             del self._running[delivery]
+            self._overdue.discard(delivery)
         self._given_up.discard(delivery)
         if not isinstance(outcome, str):
             return outcome
@@ -298,8 +318,7 @@ class Workers:
 
     def _conclude(self, delivery: Delivery, outcome: Outcome | Park | GiveUp | PutBack) -> None:
         self.scheduler.finished(delivery)
-        if delivery.crash_count:
-            self._one_is_alone = False
+        self._is_alone_no_more(delivery)
         if isinstance(outcome, PutBack):
             self.put_back(delivery)
         elif (

@@ -10,6 +10,7 @@ from datetime import datetime
 import anyio
 import pytest
 from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
 
 from outbox.event import Event
 from outbox.ledger import Ledger, Step
@@ -22,6 +23,7 @@ from relay.metrics import RelayMetrics
 from relay.scheduler import Scheduler
 from relay.worker import Workers
 from tests.relay.deliveries import INTENT, NOW, delivery
+from tests.relay.running import eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -33,6 +35,7 @@ class Bench:
     handling: list[Delivery] = field(default_factory=list)
     together_max: int = 0
     handled: anyio.Event = field(default_factory=anyio.Event)
+    released: anyio.Event = field(default_factory=anyio.Event)
     stepped: anyio.Event = field(default_factory=anyio.Event)
     outcome: Outcome = field(default_factory=Published)
     settled: list[tuple[Delivery, Outcome | Park | GiveUp]] = field(default_factory=list)
@@ -43,7 +46,9 @@ class Bench:
         """Wait until the test says so, and count who does."""
         self._in_flight += 1
         self.together_max = max(self.together_max, self._in_flight)
-        await self.handled.wait()
+        hangs = event.key == "hangs"  # as a thread does: no cancellation reaches it
+        with anyio.CancelScope(shield=hangs):
+            await (self.released if hangs else self.handled).wait()
         self._in_flight -= 1
         return self.outcome
 
@@ -110,3 +115,27 @@ async def test_a_deferral_of_no_time_does_not_spin() -> None:
         pass
     [seconds] = bench.paused
     assert seconds >= 0.1
+
+
+@pytest.mark.parametrize("crash_count", [0, 1], ids=["any", "suspect"])
+async def test_a_handler_that_can_not_be_ended_is_told_of_once_and_stops_nobody(crash_count: int) -> None:
+    """Neither a suspect that is to be alone nor, where it is a suspect itself, all others wait for it."""
+    bench = Bench()
+    bench.handled.set()
+    hanging, suspect, other = delivery("hangs"), delivery("l"), delivery("m")
+    hanging.suspect, hanging.crash_count = bool(crash_count), crash_count
+    suspect.suspect, suspect.crash_count = True, 1
+    with capture_logs() as logs:
+        async with bench.working(hanging, suspect, other, handler_seconds=0.05):
+
+            async def others_are_settled() -> bool:
+                return [each for each, _ in bench.settled] == [suspect, other]
+
+            try:
+                await eventually(others_are_settled)
+                for _ in range(10):  # looks at it again
+                    await anyio.sleep(0.02)
+            finally:
+                bench.released.set()
+    assert [line["event_id"] for line in logs if line["event"] == "handler.overdue"] == [hanging.event.id]
+    assert bench.settled[2] == (hanging, Published())
