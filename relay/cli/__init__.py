@@ -78,6 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return ended.code if isinstance(ended.code, int) else FAILED if ended.code else 0
     except Exception as error:  # noqa: BLE001 (the border to people: no traceback unless asked for)
         _tell(error, invocation)
+        _close_stdout()
         return FAILED
     return status if isinstance(status, int) else 0
 
@@ -102,6 +103,9 @@ def _tell(error: Exception, invocation: Invocation) -> None:
 
 
 def _close_stdout() -> None:
-    """Keep the interpreter from complaining about what it can't flush at its end."""
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """Print what is left; or, where nobody takes it, keep the interpreter from complaining of that at its end."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
