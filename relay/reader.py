@@ -25,7 +25,7 @@ from relay.spill import SPILLED_MAX, Spill
 
 _PATIENCE_SECONDS = 0.1
 _EMPTYING = 20
-"""A full room of which handlers empty a twentieth in that time is no hot key's doing."""
+"""Where handlers free less than a twentieth of a full room in that time, hot keys fill it."""
 
 
 @dataclass(slots=True)

@@ -98,13 +98,6 @@ class Scheduler:
         """Tell whether an event of the sequence waits, as far as we know."""
         return hash(sequence) in self._blocked
 
-    def clear(self) -> None:
-        """Forget what is not in flight: it stays in the log or in `outbox.waiting`."""
-        self._ready.clear()
-        for queued in self._behind_key.values():
-            queued.clear()
-        self._behind_sequence.clear()
-
     def forget(self, lanes: Collection[Lane]) -> None:
         """Forget what is not in flight of some lanes, for good: another relay goes on with it.
 

@@ -194,7 +194,7 @@ class Settler:
             await promote_orphans(self.connection, self.relay_id, lanes)
 
     async def _write(self, pending: Pending) -> list[Pending]:
-        """Write it whole, or where PostgreSQL takes a row of it for none, each half: one event suffers.
+        """Write it whole, or where PostgreSQL refuses a row of it, each half: only the event at fault fails.
 
         Returns what was written.
         """

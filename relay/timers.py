@@ -147,11 +147,6 @@ class Timers:
         heapq.heapify(self._paused)
         return [(delivery, max(0.0, at - now)) for at, _, delivery in paused]
 
-    @property
-    def in_hand_count(self) -> int:
-        """How many waiting events are in the hands of the relay."""
-        return len(self._in_hand)
-
     def _resume_paused(self) -> None:
         now = time.monotonic()
         while self._paused and self._paused[0][0] <= now:

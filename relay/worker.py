@@ -71,6 +71,7 @@ class Workers:
         handler_seconds: A handler that takes longer is cancelled.
         short_deferral_seconds: Shorter deferrals are paused in memory.
         unknown_seconds: When to reconcile after a handler broke off between an intent and its answer.
+        crashes_max: An event that has killed so many relays is given up.
     """
 
     scheduler: Scheduler

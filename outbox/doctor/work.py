@@ -140,7 +140,7 @@ def judge_lanes(unowned_count: int, relay_count: int) -> Finding:
     if unowned_count:
         found = f"{unowned_count} of 64 lanes are nobody's, with {relay_count} relays at work"
         return fail("lanes", found, "look again in a minute: a dead relay's lanes are taken when its lease has ended")
-    return ok("lanes", f"{relay_count} relays own all 64 lanes")
+    return ok("lanes", "one relay owns all 64 lanes" if relay_count == 1 else f"{relay_count} relays own all 64 lanes")
 
 
 async def look_at_backlog(patient: Patient) -> list[Finding]:

@@ -12,6 +12,7 @@ pipeline.py          image stories to the sandbox, beside a bare script that mak
 relay_process.py     starts a relay in a process of its own, so that its CPU is its own
 relay_program.py     what runs there
 bare_program.py      the bare script
+writers.py           who writes meanwhile: pgbench, or writer_program.py where there is none
 readings.py          what the server counts: transactions, WAL, row versions
 scratch.py           the database: on the server of OUTBOX_DSN, else on an embedded PostgreSQL
 progress.py          what a person sees meanwhile

@@ -60,7 +60,7 @@ def latency(
     One emitter, an event a transaction, and the relay in a process of its
     own. The commit's own time is in it, and is printed beside it. Around
     OUTBOX_MUTE_RINGS_PER_SECOND, 100 by default, the relay changes between
-    being rung for and polling every 5 ms.
+    being rung for and polling, every OUTBOX_MUTED_POLL_SECONDS.
     """
     from relay.bench import latency as bench  # noqa: PLC0415 (help needs none of it)
 

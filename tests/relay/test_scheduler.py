@@ -105,14 +105,14 @@ def test_an_event_without_a_sequence_is_not_parked() -> None:
     assert scheduler.waits(delivery("k")) == []
 
 
-def test_what_is_forgotten_at_a_shutdown_does_not_run() -> None:
+def test_what_is_forgotten_with_its_lane_does_not_run() -> None:
     """Only what is in flight goes on; its end starts nothing."""
     scheduler, first = Scheduler(), delivery("k", "s")
     scheduler.offer(first)
     take_all(scheduler)
     for each in (delivery("k", "s"), delivery("k"), delivery()):
         scheduler.offer(each)
-    scheduler.clear()
+    scheduler.forget({first.event.lane})
     scheduler.finished(first)
     scheduler.ended(first)
     assert take_all(scheduler) == []
