@@ -73,6 +73,10 @@ where e.type = 'variant.created'
 """
 HELD: LiteralString = "select from outbox.holds where scope = 'key' and key = %s and reason = %s"
 RELEASE: LiteralString = "select outbox.release(%s, 'the account is back')"
+RELEASE_ALL: LiteralString = """
+select outbox.release(h.key, 'the account is back') from outbox.holds as h
+where h.scope = 'key' and h.reason = 'account'
+"""
 COUNTS: LiteralString = "select (select count(*) from outbox.attempts), (select max(id) from outbox.relays)"
 
 
@@ -126,6 +130,9 @@ async def kill_a_relay(ground: Ground, dice: Random) -> None:
 async def trouble_accounts(ground: Ground, dice: Random, held: Tally[str], stop: anyio.Event) -> None:
     """Have one account after another lose its token, or be restricted, until a person mends that; count the holds."""
     while not stop.is_set():
+        # No account is restricted now. A refusal that was looked into meanwhile may hold one all the same.
+        async with await database.connect(ground.dsn, application_name="chaos") as connection:
+            await connection.execute(RELEASE_ALL)
         events = await anyio.to_thread.run_sync(left, ground.dsn)
         if len(events) < LEFT_IN_PEACE:
             await anyio.sleep(0.5)
