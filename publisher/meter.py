@@ -108,16 +108,17 @@ class Line:
     turns: dict[EventId, float] = field(default_factory=dict)
 
     def wait_seconds(self, event_id: EventId, now: float, pause: float) -> float:
-        """Return 0 when it is the event's turn, else how long it takes."""
-        at = self.turns.pop(event_id, None)
+        """Return 0 when the event's turn has come, else how long it takes; the turn is the event's until it goes."""
+        at = self.turns.get(event_id)
         if at is None:
-            at = max(now, self.next_at)
-            self.next_at = at + pause
             self._forget_before(now - TURN_SECONDS_MAX)
-        if at <= now:
-            return 0.0
-        self.turns[event_id] = at
-        return at - now
+            at = self.turns[event_id] = max(now, self.next_at)
+            self.next_at = at + pause
+        return max(0.0, at - now)
+
+    def went(self, event_id: EventId) -> None:
+        """Take note that an event has used its turn."""
+        self.turns.pop(event_id, None)
 
     def _forget_before(self, instant: float) -> None:
         """Drop turns that nobody came back for: events that were cancelled, or went to another relay."""
@@ -167,7 +168,12 @@ class Meter:
         now = self.clock()
         waits = [self._wait_seconds(subject, event_id, now) for subject in (APP, account)]
         longest = min(max(waits), TURN_SECONDS_MAX)
-        return Defer(longest, Reason.RATE_LIMITED) if longest > 0 else None
+        if longest > 0:
+            return Defer(longest, Reason.RATE_LIMITED)
+        for subject in (APP, account):
+            if (line := self._lines.get(subject)) is not None:
+                line.went(event_id)
+        return None
 
     def hold(self, account: str) -> Hold | None:
         """Tell whether the app or an account makes no calls now."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from heapq import heappop, heappush
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -104,6 +105,26 @@ async def test_near_the_limit_events_take_turns(stage: Stage) -> None:
     assert meter.admit(KEY, EventId(2)) is None
     assert meter.admit(KEY, EventId(3)) == Defer(2, Reason.RATE_LIMITED)
     assert meter.admit("instagram:2", EventId(9)) is None
+
+
+async def test_who_waits_for_one_line_keeps_its_turn_in_the_other(stage: Stage) -> None:
+    """App and accounts are both near their limits: each account goes as often as the others, and no turn is wasted."""
+    meter, hands = metered(stage, SLOW_PERCENT)
+    accounts = [f"instagram:{number}" for number in range(3)]
+    for account in accounts:
+        meter.note(account, {"X-App-Usage": '{"call_count":76}', "X-Page-Usage": '{"call_count":80}'})
+    asks = [(hands.now, number, account) for number, account in enumerate(accounts)]
+    until, went = hands.now + 600, dict.fromkeys(accounts, 0)
+    event_ids = dict(zip(accounts, range(100, 103), strict=True))
+    while asks[0][0] < until:
+        hands.now, number, account = heappop(asks)
+        waits = meter.admit(account, EventId(event_ids[account]))
+        if waits is None:
+            went[account] += 1
+            event_ids[account] += 3
+        heappush(asks, (hands.now + (0.5 if waits is None else waits.delay_seconds), number, account))
+    assert max(went.values()) - min(went.values()) <= 1
+    assert sum(went.values()) == pytest.approx(600 / pause_seconds(76, meter.slow_seconds), abs=2)
 
 
 async def test_turns_end_when_the_figure_falls(stage: Stage) -> None:
