@@ -11,6 +11,7 @@ video        POST /{page}/videos  upload_phase=start, transfer, finish      the 
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -36,6 +37,8 @@ from publisher.placement import (
 
 # Meta names no size; a chunk is held in memory.
 CHUNK_BYTES = 4 * 1_048_576
+# Well below the time after which a relay ends a handler.
+SENDING_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +119,9 @@ class SessionVideo(PagePart):
         return Prepared(required_id(Endpoint.VIDEO_START, answer, "video_id"), {"session": session})
 
     async def send(self, prepared: Prepared, body: AsyncIterator[bytes], offset: int, size_bytes: int) -> None:
-        """Send chunk after chunk."""
+        """Send chunk after chunk. Raises NoAnswer where the file is too large for one go: the rest is for another."""
         parameters = {"upload_phase": "transfer", "upload_session_id": prepared.more["session"]}
-        path, chunk = f"{self.page.id}/videos", bytearray()
+        path, chunk, began_at = f"{self.page.id}/videos", bytearray(), time.monotonic()
         async for some in body:
             chunk += some
             if len(chunk) >= CHUNK_BYTES or offset + len(chunk) >= size_bytes:
@@ -134,6 +137,8 @@ class SessionVideo(PagePart):
                 )
                 offset += len(chunk)
                 chunk.clear()
+                if offset < size_bytes and time.monotonic() - began_at > SENDING_SECONDS:
+                    raise NoAnswer(f"expected to send the video within {SENDING_SECONDS:g} s, a part of it is left")
 
     async def status(self, prepared: Prepared) -> HandleStatus:
         """Read how far upload and processing are."""

@@ -20,8 +20,9 @@ from publisher.graph import GraphClient
 from publisher.handler import VariantHandler
 from publisher.media.client import open_media
 from publisher.metrics import PublisherMetrics
+from publisher.page import videos
 from publisher.placement import Endpoint
-from tests.publisher.stage import KINDS, PREPARING, PUBLISHING, Stage, open_stage, quick
+from tests.publisher.stage import KINDS, PREPARING, PUBLISHING, VIDEO, Stage, open_stage, quick
 
 pytestmark = pytest.mark.anyio
 REPUBLISH = ("error", "same_id", "duplicate")
@@ -170,6 +171,20 @@ async def test_a_failing_upload_that_recovers_is_published(stage: Stage) -> None
     """An image that Meta could not fetch once is published at the next try."""
     await stage.graph.fault("create_container", "error", code=9004, subcode=2207052)
     assert isinstance((await stage.play(await stage.approve("instagram image"))).end, Published)
+
+
+async def test_a_video_that_takes_longer_to_send_goes_on_where_it_stood(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each go sends a chunk and costs no attempt; a relay would have ended one that sends it all."""
+    monkeypatch.setattr(videos, "SENDING_SECONDS", -1.0)
+    for name in ("publisher.page.videos.CHUNK_BYTES", "publisher.media.client._CHUNK_BYTES"):
+        monkeypatch.setattr(name, VIDEO.stat().st_size // 3)
+    play = await stage.play(await stage.approve("facebook feed video"))
+    assert isinstance(play.end, Published)
+    assert {type(each) for each in play.outcomes[:-1]} == {Defer}
+    assert sum(isinstance(each, Defer) for each in play.outcomes) >= 3
+    assert await stage.live_count() == 1
 
 
 async def test_a_container_that_meta_does_not_find_is_replaced(stage: Stage) -> None:
