@@ -31,7 +31,11 @@ set
 returning id, platform, remote_id, name, token_set_at, created_at
 """
 
-RELEASE: LiteralString = "select outbox.release(%(key)s, %(reason)s)"
+RELEASE: LiteralString = """
+select outbox.release(h.key, %(reason)s) from outbox.holds as h
+where h.scope = 'key' and h.key = %(key)s and h.reason in ('token', 'account')
+"""
+"""What Meta refused the old token for: a hold of a person's, or until a limit's end, stands."""
 
 LIST: LiteralString = """
 select id, platform, remote_id, name, token_set_at, created_at from social.accounts order by platform, name, remote_id

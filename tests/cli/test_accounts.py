@@ -55,8 +55,18 @@ def test_a_new_token_lets_held_events_go_on(outbox: Outbox, keys: KeyRing, histo
     assert histories.fetch("select key from outbox.holds") == []
 
 
+def test_a_new_token_ends_no_hold_of_a_persons(outbox: Outbox, keys: KeyRing, histories: Histories) -> None:
+    """Nor one until a limit's end: neither is about the token."""
+    assert outbox("hold", KEY, "--reason", "crisis: post nothing").status == 0
+    histories.wait(histories.emit(key=KEY), "held")
+    [added] = outbox(*ADD, "--json", stdin=TOKEN).objects
+    assert added["released_count"] == 0
+    assert histories.fetch("select reason from outbox.holds") == [("crisis: post nothing",)]
+
+
 def test_a_new_token_says_why_and_can_be_tried_first(outbox: Outbox, keys: KeyRing, histories: Histories) -> None:
     """A try keeps nothing; the reason is in both rows of the audit; many events are asked about."""
+    histories.hold(KEY)
     for _ in range(21):
         histories.wait(histories.emit(key=KEY), "held")
     [tried] = outbox(*ADD, "--dry-run", "--json", stdin=TOKEN).objects
