@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import partial
 from typing import LiteralString
@@ -25,7 +28,7 @@ HOUR_SECONDS = 3600
 SOON_SECONDS = 1.0
 
 RELAY = """
-import sys, time
+import os, sys, time
 from contextlib import asynccontextmanager
 import anyio
 from pydantic import SecretStr
@@ -46,7 +49,7 @@ async def open_handler(runtime):
 
 app.installed_factories = lambda: {"t": open_handler}
 logs.configure("json", "info")
-print(time.time(), flush=True)
+print(os.getpid(), time.time(), flush=True)
 settings = {"dsn": SecretStr(sys.stdin.readline().strip()), "metrics_port": 0, "lease_seconds": 5, "gauge_seconds": 0.5}
 anyio.run(app.run, RelaySettings.model_validate(settings))
 """
@@ -73,8 +76,10 @@ async def test_an_hour_changes_nothing(database: str, offset: str) -> None:
     fake = (FAKETIME, "-m", "-f", offset)
     environment = {"FAKETIME_DONT_FAKE_MONOTONIC": "1"}
     async with await AsyncConnection.connect(database, autocommit=True) as store:
-        with program(RELAY, prefix=fake, environment=environment) as process:
-            apart_seconds = float(read_line(process)) - datetime.now(UTC).timestamp()
+        with program(RELAY, prefix=fake, environment=environment) as process, ExitStack() as stack:
+            pid, its_time = read_line(process).split()
+            stack.callback(os.kill, int(pid), signal.SIGKILL)  # faketime, killed, leaves it behind
+            apart_seconds = float(its_time) - datetime.now(UTC).timestamp()
             assert abs(abs(apart_seconds) - HOUR_SECONDS) < 600
             assert process.stdin is not None
             process.stdin.write(f"{database}\n")
