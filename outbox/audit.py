@@ -33,7 +33,7 @@ class Operation:
     Attributes:
         id: Which.
         requested_at: When.
-        operation: What: replay, cancel, hold, release, prune, account.
+        operation: What: replay, cancel, hold, release, resolve, prune, account, or one of recovery's.
         event_id: Of which event, where it was about one.
         key: Of which key, where it was about one.
         event_count: About how many events it was.

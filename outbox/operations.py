@@ -117,7 +117,7 @@ async def find_event(connection: AsyncConnection[TupleRow], event_id: EventId) -
 async def cancel(
     connection: AsyncConnection[TupleRow], event_id: EventId, *, reason: str | None = None, dry_run: bool = False
 ) -> None:
-    """Ask for an event to be cancelled: no irreversible call of it begins from now on. Asking twice is no error.
+    """Ask for an event to be cancelled: every intent whose statement begins later is refused. Asking twice is no error.
 
     Args:
         connection: Where.

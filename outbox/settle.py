@@ -174,30 +174,18 @@ told as materialized (
 """What else there may be: holds to wait for $5, new holds $6, events that wait no more $7, that wait $8, tries $9,
 suspects $10, acquitted $11, ids of those that wait $12."""
 
-SETTLE_PLAIN: LiteralString = (
-    FENCE
-    + PLAIN
-    + """
+ANSWER: LiteralString = """
 select v.event_id, v.position, v.verdict, s.created_at
 from fence
 left join verdicts as v on true
 left join stepped as s on s.event_id = v.event_id and s.position = v.position
 """
-)
+"""What became of each step; a row at least, where the fence stands."""
+
+SETTLE_PLAIN: LiteralString = FENCE + PLAIN + ANSWER
 """For what just works: nearly every batch. What a batch does not have costs its statement even so."""
 
-SETTLE: LiteralString = (
-    FENCE
-    + PLAIN
-    + OTHERS
-    + """
-select v.event_id, v.position, v.verdict, s.created_at
-from fence
-left join verdicts as v on true
-left join stepped as s on s.event_id = v.event_id and s.position = v.position
-left join told on true
-"""
-)
+SETTLE: LiteralString = FENCE + PLAIN + OTHERS + ANSWER + "left join told on true"
 
 SAVE_CURSORS: LiteralString = (
     FENCE

@@ -13,22 +13,17 @@ from psycopg.rows import TupleRow
 
 from outbox.errors import LeaseLost
 from outbox.event import Lane, RelayId
+from outbox.pooled import execute_numbered
+from outbox.settle import FENCE
 
-HOLD_DOUBTS: LiteralString = """
-with fence as materialized (
-  select r.id, r.name
-  from outbox.relays as r
-  where r.id = %(relay_id)s and r.retired_at is null
-    and cardinality(%(lanes)s::smallint[]) = (
-      select count(*) from outbox.lanes as l where l.relay_id = r.id and l.lane = any (%(lanes)s::smallint[])
-    )
-  for share of r
-),
+HOLD_DOUBTS: LiteralString = (
+    FENCE
+    + """,
 doubts as materialized (
-  select w.key, clock_timestamp() + %(seconds)s * interval '1 second' as held_until
+  select w.key, clock_timestamp() + $3::float8 * interval '1 second' as held_until
   from outbox.waiting as w
-  where w.reason = 'unknown' and w.lane = any (%(lanes)s::smallint[]) and w.key is not null
-    and w.due_at < clock_timestamp() + %(seconds)s * interval '1 second'
+  where w.reason = 'unknown' and w.lane = any ($2::smallint[]) and w.key is not null
+    and w.due_at < clock_timestamp() + $3::float8 * interval '1 second'
   group by w.key
 ),
 held as (
@@ -41,6 +36,7 @@ held as (
 )
 select id from fence
 """
+)
 """Where nobody worked for long, the hold of an unknown outcome has ended before it was looked at. What waits for a
 person, or for longer than that, is not looked at next."""
 
@@ -53,6 +49,5 @@ async def hold_doubts(
     Raises:
         LeaseLost: This incarnation is retired or does not own the lanes; nothing was written.
     """
-    arguments = {"relay_id": relay_id, "lanes": list(lanes), "seconds": seconds}
-    if await (await connection.execute(HOLD_DOUBTS, arguments)).fetchone() is None:
+    if not await execute_numbered(connection, HOLD_DOUBTS, relay_id, list(lanes), seconds):
         raise LeaseLost(f"relay {relay_id} is retired, or a lane that it took is another's")

@@ -34,7 +34,7 @@
     accounts.py                what the command line does with accounts; inspection.py asks what a token is good for
     sandbox/                   a Graph API simulator; knows Meta's documents, not this client for them
 
-The rule above all others: `media_publish`, `photo_stories` and `video_stories` with `finish` can't be taken back and
-take no idempotency key. Each is preceded by a durable intent, and any answer but a definite refusal is followed by
-looking, never by a repeated call.
+The rule above all others: `media_publish`, `photo_stories`, `feed`, and `finish` of `video_stories`, `video_reels` and
+`videos` can't be taken back and take no idempotency key. Each is preceded by a durable intent, and any answer but a
+definite refusal is followed by looking, never by a repeated call.
 """

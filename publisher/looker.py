@@ -20,7 +20,7 @@ KnownElsewhere = Callable[[Sequence[str]], Awaitable[frozenset[str]]]
 """Returns those of some remote ids that other events published."""
 
 UnnamedElsewhere = Callable[[datetime], Awaitable[int]]
-"""Returns how many other events of the account were published around an intent, and nobody knows as which post."""
+"""Returns how many other events of the account were published since shortly before an instant, nobody knows as what."""
 
 log = structlog.get_logger()
 

@@ -19,7 +19,7 @@ import hashlib
 import unicodedata
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Protocol
 
@@ -54,6 +54,9 @@ class Endpoint(StrEnum):
     DEBUG_TOKEN = "debug_token"  # noqa: S105 (the name of a call)
     REFRESH_TOKEN = "refresh_token"  # noqa: S105 (the name of a call)
 
+
+CLOCK_SLACK = timedelta(hours=1)
+"""How far Meta's clock and the database's differ at most: what is older by more than a call is not ours."""
 
 IRREVERSIBLE = frozenset({Endpoint.MEDIA_PUBLISH, Endpoint.PHOTO_STORIES, Endpoint.VIDEO_FINISH, Endpoint.FEED_POST})
 

@@ -36,12 +36,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeAlias
 
-from publisher.placement import HandleState, LivePost, PostType, Sight, text_digest
+from publisher.placement import CLOCK_SLACK, HandleState, LivePost, PostType, Sight, text_digest
 
 WINDOW_BEFORE = timedelta(minutes=5)
 WINDOW_AFTER = timedelta(minutes=15)
-CLOCK_SLACK = timedelta(hours=1)
-"""How far Meta's clock and the database's are from each other at most."""
 NO_TEXT = text_digest("")
 NEGATIVE_LOOKS_MIN = 2
 LOOKING_SECONDS_MAX = 23 * 3600.0
@@ -92,7 +90,7 @@ class Evidence:
         known_elsewhere: The ids that other events of the outbox published.
         sight: What this look found.
         negative_looks: Looks before this one that found nothing.
-        unnamed_elsewhere: Other events of the account that were published around then, and nobody knows as which post.
+        unnamed_elsewhere: Other events of the account that were published since shortly before, nobody knows as what.
         gone_seconds: For how long every look, up to this one, has found the handle gone.
     """
 

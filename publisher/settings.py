@@ -82,7 +82,9 @@ class PublisherSettings(Settings):
     private_media: bool = Field(
         default=False, description="Media may be http, or on private and loopback addresses: for staging only."
     )
-    media_seconds: Seconds = Field(default=20, description="How long a media host may take to deliver one file.")
+    media_seconds: Seconds = Field(
+        default=20, description="How long a look at one medium may take; where we send its bytes, its host's silence."
+    )
 
     image_poll_seconds: tuple[float, float] = Field(
         default=(1, 15), description="First and longest wait for an image container; doubling."

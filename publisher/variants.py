@@ -83,7 +83,8 @@ union all
 select remote_id from social.found_posts where remote_id = any(%(remote_ids)s) and event_id <> %(event_id)s
 """
 
-# A list that lags shows another event's post as new: around an intent, whatever that one could not name may be it.
+# A list that lags shows another event's post as new: what that one could not name, since shortly before an intent, may
+# be it.
 UNNAMED_ELSEWHERE: LiteralString = """
 select count(*)
 from outbox.steps as d
@@ -285,7 +286,7 @@ async def known_elsewhere(connections: Connections, event_id: EventId, remote_id
 
 
 async def unnamed_elsewhere(connections: Connections, event_id: EventId, account: str, intent_at: datetime) -> int:
-    """Return how many other events of an account were published around an intent, and nobody knows as which post."""
+    """Count other events of an account that were published since shortly before an intent, nobody knows as what."""
     arguments = {"event_id": event_id, "account": account, "intent_at": intent_at}
     async with connections.connection() as connection:
         row = await (await connection.execute(UNNAMED_ELSEWHERE, arguments)).fetchone()

@@ -7,17 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from outbox.event import JsonObject
 from publisher.edges import instant, read_edge
 from publisher.graph import required_id
 from publisher.instagram.account import InstagramAccount
 from publisher.instagram.containers import Container, container_status
-from publisher.placement import Endpoint, LivePost, Medium, PostType, Prepared, ReadBack, Sight, text_digest
+from publisher.placement import (
+    CLOCK_SLACK,
+    Endpoint,
+    LivePost,
+    Medium,
+    PostType,
+    Prepared,
+    ReadBack,
+    Sight,
+    text_digest,
+)
 
-# What is older is not ours: the reconciling window, and Meta's clock against the database's.
-YOUNG = timedelta(hours=1)
 _POST_TYPES = {"IMAGE": PostType.IMAGE, "VIDEO": PostType.VIDEO, "CAROUSEL_ALBUM": PostType.CAROUSEL}
 
 
@@ -99,7 +107,13 @@ class InstagramPost:
             endpoint, path, fields = Endpoint.INSTAGRAM_MEDIA, f"{account.id}/media", "id,timestamp,media_type,caption"
             parameters = {"fields": fields}
             items = await read_edge(
-                account.graph, endpoint, path, account.token, parameters, back_to=since - YOUNG, time_field="timestamp"
+                account.graph,
+                endpoint,
+                path,
+                account.token,
+                parameters,
+                back_to=since - CLOCK_SLACK,
+                time_field="timestamp",
             )
         return tuple(_live_post(endpoint, item, has_text=self.name != "story") for item in items)
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from pydantic import SecretStr
 
 from publisher.edges import instant, read_edge
 from publisher.graph import GraphClient, required_id
-from publisher.placement import Endpoint, LivePost, PostType, text_digest
+from publisher.placement import CLOCK_SLACK, Endpoint, LivePost, PostType, text_digest
 
-# What is older is not ours: the reconciling window, and Meta's clock against the database's.
-YOUNG = timedelta(hours=1)
 _POST_TYPES = {"photo": PostType.IMAGE, "album": PostType.IMAGE, "video": PostType.VIDEO, "link": PostType.TEXT}
 
 
@@ -42,7 +40,7 @@ class Page:
     async def _texts(
         self, endpoint: Endpoint, edge: str, text: str, since: datetime, *more: str
     ) -> tuple[LivePost, ...]:
-        back_to = since - YOUNG
+        back_to = since - CLOCK_SLACK
         fields = ",".join(("id", text, "created_time", *more))
         parameters = {"fields": fields, "since": str(int(back_to.timestamp()))}
         items = await read_edge(self.graph, endpoint, f"{self.id}/{edge}", self.token, parameters, back_to=back_to)

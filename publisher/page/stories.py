@@ -11,17 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from outbox.event import JsonObject
 from publisher.edges import instant, read_edge
 from publisher.graph import required_id
 from publisher.page.post import PagePost, post_id
 from publisher.page.videos import PageVideo
-from publisher.placement import Endpoint, LivePost, Prepared, ReadBack, Sight
+from publisher.placement import CLOCK_SLACK, Endpoint, LivePost, Prepared, ReadBack, Sight
 
-# Between Meta's clock and the database's.
-CLOCK_SLACK = timedelta(hours=1)
 # An archived story was published; both spellings of either have been seen.
 _WAS_LIVE = frozenset({"published", "archived"})
 

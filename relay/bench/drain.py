@@ -15,7 +15,7 @@ PAYLOAD_BYTES: Final = 350
 ACCOUNTS: Final = 1000
 BATCH: Final = 5000
 
-EMIT: LiteralString = """
+INSERT: LiteralString = """
 insert into outbox.events (lane, key, type, payload, headers)
 select hashtextextended(key, 0) & 63, key, %(type)s, jsonb_build_object('n', n, 'filler', repeat('x', %(filler)s)), '{}'
 from generate_series(%(first)s::bigint, %(last)s::bigint) as n,
@@ -78,7 +78,7 @@ def fill(dsn: str, count: int, tell: Tell, *, in_bulk: bool = False) -> None:
         for first in range(1, count + 1, batch):
             last = min(count, first + batch - 1)
             connection.execute(
-                EMIT, {"type": EVENT_TYPE, "accounts": ACCOUNTS, "first": first, "last": last, "filler": _FILLER}
+                INSERT, {"type": EVENT_TYPE, "accounts": ACCOUNTS, "first": first, "last": last, "filler": _FILLER}
             )
             tell("emitted", last, count)
 

@@ -1,6 +1,6 @@
 -- Writes an event into the log, in the caller's transaction, and returns its id.
 --
--- Called by: applications, from any driver; the trigger on social.content_variants; outbox.replay().
+-- Called by: applications, from any driver; social.emit_to_account(); outbox.emit_again().
 -- Locks:     none beyond the insert; a concurrent emit of the same dedupe_key waits for the first one's end.
 -- Raises:    23514 (check_violation) where a rule of the log says no, with the rule's name as the constraint's; 23502 without a type; 40001
 --            when the dedupe_key was emitted by a transaction that a REPEATABLE READ or SERIALIZABLE snapshot can't see.

@@ -1,4 +1,4 @@
--- Asks for an event to be cancelled. Every intent that is written after this commits is refused; the relay's
+-- Asks for an event to be cancelled. Every intent whose statement begins after this commits is refused; the relay's
 -- settler writes the receipt. An event whose irreversible call was begun already ends as that call did.
 --
 -- Called by: operators, through `outbox cancel` or psql.
@@ -29,7 +29,7 @@ begin
 end
 $$;
 
-comment on function outbox.cancel is 'Asks for an event to be cancelled: no irreversible call of it begins after this commits.';
+comment on function outbox.cancel is 'Asks for an event to be cancelled: an intent whose statement begins after this commits is refused.';
 
 revoke all on function outbox.cancel from public;
 grant execute on function outbox.cancel to outbox_operator;

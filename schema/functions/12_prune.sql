@@ -1,4 +1,4 @@
--- Deletes events that ended longer ago than the retention, with their receipts, steps, attempts and cancellations: at
+-- Deletes events that ended longer ago than the retention, with all that is recorded of them (receipts, steps, decisions, ...): at
 -- most `batch` of them in the caller's transaction, the oldest first. Returns how many; call it again, in a new
 -- transaction, until it returns 0. The call that finds less than a batch also deletes the relays that were retired
 -- longer ago than that and own no lane, and the audit's rows and replays that are older.

@@ -10,7 +10,7 @@
 -- What waits for a person without an open intent (recovery found that the log may have lost it) is decided as of its last
 -- step, and for the step publish.
 --
--- From the commit of "it happened" on, every intent of the event is refused. "It did not happen" is believed only where
+-- Every intent of the event whose statement begins after "it happened" commits is refused. "It did not happen" is believed only where
 -- the relay has given up looking: what Meta still works on may yet go live.
 create or replace function outbox.resolve(
   event_id bigint,

@@ -83,18 +83,23 @@ async def test_what_is_submitted_together_is_one_statement(store: Store, writer:
     assert len(writer.durable) == 100
 
 
-async def park_behind_one_that_ends(writer: Writer, first: Delivery, second: Delivery) -> None:
-    """Let the first event of a sequence wait, come back and end; the second one comes while its end is written."""
+async def come_back(writer: Writer, first: Delivery) -> Delivery:
+    """Let the first event of a sequence wait and come back, and return it, handled again and not settled."""
     assert writer.offer(first)
     writer.scheduler.take()
     writer.scheduler.finished(first)
     writer.settler.settle(first, Retry("once"))
     await writer.settler.flush()
-
     back = Delivery(first.event, attempts=1, waiting=True)
     assert writer.offer(back)
     writer.scheduler.take()
     writer.scheduler.finished(back)
+    return back
+
+
+async def park_behind_one_that_ends(writer: Writer, first: Delivery, second: Delivery) -> None:
+    """Let the first event of a sequence wait, come back and end; the second one comes while its end is written."""
+    back = await come_back(writer, first)
     writer.settler.settle(back, Published())
     writer.meanwhile.append(second)
     await writer.settler.flush()
@@ -123,15 +128,7 @@ async def test_no_event_overtakes_one_that_parks_with_the_other_half(store: Stor
         for key, sequence in (("k", "s"), ("k", "s"), (None, None), ("k", "s"))
     ]
     await refuse(store, refused.event.id)
-    assert writer.offer(first)
-    writer.scheduler.take()
-    writer.scheduler.finished(first)
-    writer.settler.settle(first, Retry("once"))
-    await writer.settler.flush()
-    back = Delivery(first.event, attempts=1, waiting=True)
-    assert writer.offer(back)
-    writer.scheduler.take()
-    writer.scheduler.finished(back)
+    back = await come_back(writer, first)
 
     queued = []
 
