@@ -27,6 +27,8 @@ from tests.relay.running import eventually
 
 pytestmark = pytest.mark.anyio
 
+CONCURRENCY = 4
+
 
 @dataclass
 class Bench:
@@ -60,12 +62,10 @@ class Bench:
     async def record_dispatch(self, event: Event) -> None:
         """Be on record at once."""
 
-    @asynccontextmanager
-    async def working(self, *deliveries: Delivery, handler_seconds: float = 60) -> AsyncIterator[None]:
-        """Work on these for the block."""
-        scheduler = Scheduler()
-        workers = Workers(
-            scheduler=scheduler,
+    def workers(self, *, handler_seconds: float = 60) -> Workers:
+        """Four handlers at once."""
+        return Workers(
+            scheduler=Scheduler(),
             handlers={"t": self.handle},
             write_step=self.write_step,
             settle=lambda each, outcome: self.settled.append((each, outcome)),
@@ -76,16 +76,21 @@ class Bench:
             clock=DatabaseClock(),
             holds=Holds(),
             metrics=RelayMetrics(CollectorRegistry(), ["t"]),
-            concurrency=4,
+            concurrency=CONCURRENCY,
             handler_seconds=handler_seconds,
             short_deferral_seconds=30,
             unknown_seconds=60,
             crashes_max=3,
         )
+
+    @asynccontextmanager
+    async def working(self, *deliveries: Delivery, handler_seconds: float = 60) -> AsyncIterator[None]:
+        """Work on these for the block."""
+        workers = self.workers(handler_seconds=handler_seconds)
         async with anyio.create_task_group() as group:
             await group.start(workers.run)
             for each in deliveries:
-                scheduler.offer(each)
+                workers.scheduler.offer(each)
                 workers.wake()
                 await anyio.wait_all_tasks_blocked()
             yield
@@ -139,3 +144,18 @@ async def test_a_handler_that_can_not_be_ended_is_told_of_once_and_stops_nobody(
                 bench.released.set()
     assert [line["event_id"] for line in logs if line["event"] == "handler.overdue"] == [hanging.event.id]
     assert bench.settled[2] == (hanging, Published())
+
+
+@pytest.mark.parametrize(
+    ("keys", "running_count", "falls_behind"),
+    [("abcd", 0, True), ("abcd", 3, True), ("abcd", 4, False), ("aaaa", 1, False), ("aaaa", 0, False)],
+)
+async def test_a_full_room_is_no_keys_doing_while_more_could_run_than_does(
+    keys: str, running_count: int, falls_behind: bool
+) -> None:
+    """Handlers are free and there are events for all of them: what is slow is this process, or its database."""
+    workers = Bench().workers()
+    for key in keys:
+        workers.scheduler.offer(delivery(key))
+    workers._running.update({delivery(f"running {number}"): anyio.CancelScope() for number in range(running_count)})
+    assert workers.falls_behind() is falls_behind
