@@ -54,7 +54,7 @@ class Breaker:
     _until: float = 0.0
 
     def admit(self, now: float) -> float:
-        """Return 0 where a call may be made, which then must be told to `failed` or `answered`; else how long not."""
+        """Return 0 where a call may be made, whose end must then be told to one of those below; else how long not."""
         match self.state:
             case Circuit.CLOSED:
                 return 0.0
@@ -96,6 +96,11 @@ class Breaker:
                 return True
             case _:
                 assert_never(self.state)
+
+    def told_nothing(self, now: float) -> None:
+        """Note a call that ended without a word on the host: where it was a probe, another one may follow at once."""
+        if self.state is Circuit.PROBING:
+            self._until = now
 
     def _open(self, now: float) -> None:
         self.state = Circuit.OPEN

@@ -27,7 +27,8 @@ from yarl import URL
 from outbox import trace
 from outbox.event import JsonObject
 from publisher.breaker import Breaker
-from publisher.errors import CircuitOpen, GraphError, NoAnswer, NotSent
+from publisher.errors import CircuitOpen, GraphError, MediaUnreachable, NoAnswer, NotSent
+from publisher.forwarding import Forwarded
 from publisher.limits import regain_seconds
 from publisher.metrics import Host, PublisherMetrics
 from publisher.placement import IRREVERSIBLE, READS, Endpoint
@@ -56,7 +57,7 @@ class UsageReader(Protocol):
 
 
 class GraphClient:
-    """Calls Graph over one session. Every method raises GraphError, NoAnswer or NotSent, and nothing else.
+    """Calls Graph over one session. Every method raises GraphError or NoAnswer; `send` what its body raises, too.
 
     A host that answers nobody is left alone for a while: its calls raise CircuitOpen. An irreversible call is made
     all the same, and never queues: its intent is durable, and it must follow that at once or not at all.
@@ -117,9 +118,13 @@ class GraphClient:
     async def send(
         self, upload_url: str, token: SecretStr, body: AsyncIterator[bytes], *, offset: int, size_bytes: int
     ) -> JsonObject:
-        """Send the bytes of a video from an offset on to the upload host (sheet 1.4 and 2.2)."""
+        """Send the bytes of a video from an offset on to the upload host (sheet 1.4 and 2.2).
+
+        Raises:
+            MediaUnreachable: Whoever the bytes come from has failed, not Meta.
+        """
         headers = {"offset": str(offset), "file_size": str(size_bytes), "Content-Type": "application/octet-stream"}
-        return await self._upload(upload_url, token, headers, data=body)
+        return await self._upload(upload_url, token, headers, data=Forwarded(body))
 
     async def post_file(
         self,
@@ -146,7 +151,9 @@ class GraphClient:
                 f"expected an upload address at {UPLOAD_HOST}, found another host; the token was not sent there"
             )
         headers = {hdrs.AUTHORIZATION: f"OAuth {token.get_secret_value()}", **headers}
-        return await self._call(Endpoint.VIDEO_UPLOAD, "POST", upload_url, token, headers=headers, **options)
+        return await self._call(
+            Endpoint.VIDEO_UPLOAD, "POST", upload_url, token, host=Host.UPLOAD, headers=headers, **options
+        )
 
     async def _call(
         self,
@@ -155,13 +162,15 @@ class GraphClient:
         url: URL | str,
         token: SecretStr,
         *,
+        host: Host | None = None,
         headers: Mapping[str, str] = MappingProxyType({}),
         **options: Any,
     ) -> JsonObject:
+        host = host or (Host.INSTAGRAM if is_instagram_login(token) else Host.FACEBOOK)
         headers = {hdrs.AUTHORIZATION: f"Bearer {token.get_secret_value()}", **headers}
         with trace.span(f"graph {endpoint}", "client") as span:
             try:
-                return await self._answer(endpoint, method, url, token, headers=headers, **options)
+                return await self._answer(endpoint, method, url, token, host, headers=headers, **options)
             except (GraphError, NoAnswer) as error:
                 decision = classify(error, irreversible=endpoint in IRREVERSIBLE)
                 self._metrics.errors.labels(decision.reaction).inc()
@@ -170,10 +179,9 @@ class GraphClient:
                 raise
 
     async def _answer(
-        self, endpoint: Endpoint, method: str, url: URL | str, token: SecretStr, **options: Any
+        self, endpoint: Endpoint, method: str, url: URL | str, token: SecretStr, host: Host, **options: Any
     ) -> JsonObject:
         is_irreversible = endpoint in IRREVERSIBLE
-        host = _host(endpoint, token)
         async with _NO_LIMIT if is_irreversible else self._limiter:
             self._admit(host, is_irreversible=is_irreversible)
             try:
@@ -190,6 +198,9 @@ class GraphClient:
                 raise
             except NoAnswer:
                 self._heard(host, has_failed=True)
+                raise
+            except MediaUnreachable:
+                self._breakers[host].told_nothing(time.monotonic())
                 raise
         self._heard(host, has_failed=False)
         return answer
@@ -227,12 +238,10 @@ class GraphClient:
             ) as response:
                 body = await _read(response)
                 return response.status, response.headers, body
-        except aiohttp.ClientConnectorError as error:
-            raise NotSent(f"expected to reach Graph for {endpoint}, found no connection: {error.strerror}") from None
-        except TimeoutError:
-            raise NoAnswer(f"expected an answer to {endpoint} within {timeout.total:g} s, found none") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise NoAnswer(f"expected an answer to {endpoint}, found {type(error).__name__}") from None
+            sent = options.get("data")
+            failed = sent.failure(is_late=isinstance(error, TimeoutError)) if isinstance(sent, Forwarded) else None
+            raise failed or _unanswered(endpoint, error, timeout) from None
 
     def _seconds(self, endpoint: Endpoint) -> float:
         if endpoint in IRREVERSIBLE:
@@ -275,10 +284,14 @@ def appsecret_proof(form: ProofForm, secret: SecretStr, token: SecretStr, unix_s
             return {"appsecret_proof": proof, "appsecret_time": str(unix_seconds)}
 
 
-def _host(endpoint: Endpoint, token: SecretStr) -> Host:
-    if endpoint is Endpoint.VIDEO_UPLOAD:
-        return Host.UPLOAD
-    return Host.INSTAGRAM if is_instagram_login(token) else Host.FACEBOOK
+def _unanswered(endpoint: Endpoint, error: Exception, timeout: aiohttp.ClientTimeout) -> NoAnswer:
+    match error:
+        case aiohttp.ClientConnectorError(strerror=why):
+            return NotSent(f"expected to reach Graph for {endpoint}, found no connection: {why}")
+        case TimeoutError():
+            return NoAnswer(f"expected an answer to {endpoint} within {timeout.total:g} s, found none")
+        case _:
+            return NoAnswer(f"expected an answer to {endpoint}, found {type(error).__name__}")
 
 
 def required_id(endpoint: Endpoint, answer: JsonObject, name: str) -> str:

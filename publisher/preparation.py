@@ -51,7 +51,7 @@ class MediaSource(Protocol):
         """Return a photo. Raises MediaUnreachable, MediaUnsuitable."""
 
     def stream(self, url: str, offset: int) -> AbstractAsyncContextManager[tuple[int, AsyncIterator[bytes]]]:
-        """Open a medium at an offset: its whole size, and the bytes from there on. Raises MediaUnreachable."""
+        """Open a medium at an offset: its whole size, and the bytes from there on; both raise MediaUnreachable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,10 +177,11 @@ class Preparation:
         try:
             if not status.is_uploaded:
                 await self._send_from(part, medium, prepared, offset)
-        except (GraphError, NoAnswer) as error:
-            failure = Failure.of(error)
-            if failure.reaction(self.trail.tried(failure)) is Reaction.NEW_CONTAINER:
-                return await self.replace([part], failure.message, failure.detail)
+        except (GraphError, NoAnswer, MediaUnreachable) as error:
+            if not isinstance(error, MediaUnreachable):
+                failure = Failure.of(error)
+                if failure.reaction(self.trail.tried(failure)) is Reaction.NEW_CONTAINER:
+                    return await self.replace([part], failure.message, failure.detail)
             # A part has arrived: that costs no attempt.
             if ((await part.status(prepared)).received_bytes or 0) <= offset:
                 raise

@@ -133,7 +133,7 @@ class MediaClient:
 
     @asynccontextmanager
     async def stream(self, url: str, offset: int) -> AsyncIterator[tuple[int, AsyncIterator[bytes]]]:
-        """Open a medium at an offset: its whole size, and the bytes from there on."""
+        """Open a medium at an offset: its whole size, and the bytes from there on; they too raise MediaUnreachable."""
         async with self._open(url, offset) as response:
             if response.status == _NOTHING_LEFT:
                 yield offset, _chunks(response, 0)
@@ -271,10 +271,13 @@ async def _read_up_to(response: aiohttp.ClientResponse, size_bytes: int) -> byte
 
 async def _chunks(response: aiohttp.ClientResponse, skip: int) -> AsyncIterator[bytes]:
     """Yield a body but for its first bytes: a host that knows no ranges sends them all again."""
-    async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
-        if skip < len(chunk):
-            yield chunk[skip:]
-        skip = max(skip - len(chunk), 0)
+    try:
+        async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
+            if skip < len(chunk):
+                yield chunk[skip:]
+            skip = max(skip - len(chunk), 0)
+    except (aiohttp.ClientError, OSError, ValueError) as error:
+        raise _unreadable(error) from None
 
 
 def _unreadable(error: Exception) -> MediaUnreachable:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -321,6 +321,13 @@ async def serve_files(files: dict[str, bytes]) -> AsyncIterator[str]:
         content = files.get(request.path.removeprefix("/"))
         return web.Response(status=404) if content is None else web.Response(body=content)
 
+    async with serve_answers(answer) as url:
+        yield url
+
+
+@asynccontextmanager
+async def serve_answers(answer: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]) -> AsyncIterator[str]:
+    """Open a host that answers by a function."""
     runner = web.ServerRunner(web.Server(answer, access_log=None), shutdown_timeout=0.1)
     await runner.setup()
     try:

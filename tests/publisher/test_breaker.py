@@ -41,6 +41,15 @@ def test_an_answer_between_them_makes_failures_begin_anew() -> None:
         assert not breaker.answered()
 
 
+def test_a_probe_that_tells_nothing_makes_room_for_another() -> None:
+    """It ended for a reason of its own: nobody waits until it would count as lost."""
+    breaker = opened()
+    assert breaker.admit(PAUSE_SECONDS) == 0
+    breaker.told_nothing(PAUSE_SECONDS + 1)
+    assert breaker.admit(PAUSE_SECONDS + 1) == 0
+    assert breaker.admit(PAUSE_SECONDS + 1) > 0
+
+
 def test_one_call_goes_first() -> None:
     """The others wait for what it finds."""
     breaker = opened()

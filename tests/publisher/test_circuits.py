@@ -6,16 +6,17 @@ from collections.abc import AsyncIterator
 
 import anyio
 import pytest
+from aiohttp import web
 from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from outbox.outcome import Defer, Published, Reason, Retry
-from publisher.errors import CircuitOpen, GraphError
+from publisher.errors import CircuitOpen, GraphError, NoAnswer
 from publisher.graph import open_graph
-from publisher.metrics import PublisherMetrics
+from publisher.metrics import Host, PublisherMetrics
 from publisher.placement import Endpoint
-from tests.publisher.stage import Stage, open_stage, quick
+from tests.publisher.stage import Stage, open_stage, quick, serve_answers
 
 pytestmark = pytest.mark.anyio
 OPEN = "outbox_graph_circuit_open"
@@ -75,6 +76,61 @@ async def test_refusals_leave_it_closed(stage: Stage) -> None:
     for _ in range(FAILURES * 3):
         await stage.dispatch(await stage.approve("facebook image"))
     assert stage.metric(OPEN, host="facebook") == 0
+
+
+@pytest.mark.parametrize("is_cut", [True, False], ids=["cut", "silent"])
+@pytest.mark.parametrize(
+    ("platform", "placement"), [("instagram", "reel"), ("facebook", "reel"), ("facebook", "video")]
+)
+async def test_a_media_host_that_fails_opens_no_circuit(
+    database: str, platform: str, placement: str, is_cut: bool
+) -> None:
+    """Whose bytes we pass on to Meta: it breaks off, or has nothing more to say; the sentence names it."""
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Length": "1000"})
+        await response.prepare(request)
+        assert request.transport is not None
+        if is_cut:
+            request.transport.abort()
+        else:
+            await anyio.sleep_forever()
+        return response
+
+    media_seconds = 20 if placement == "reel" else 0.2
+    settings = quick(circuit_failures=1, check_media=False, upload_seconds=0.2, media_seconds=media_seconds)
+    async with serve_answers(answer) as url, open_stage(database, settings) as stage:
+        event = await stage.create(
+            platform, placement=placement, media_type="video", media_url=f"{url}/1.mp4", upload=placement == "reel"
+        )
+        outcome = await stage.dispatch(event)
+        assert isinstance(outcome, Retry)
+        assert "media host" in outcome.error
+        assert [stage.metric(OPEN, host=host) for host in Host] == [0, 0, 0]
+
+
+async def test_a_transfer_counts_for_the_host_that_is_called(stage: Stage) -> None:
+    """Chunks of a Page's video go where everything else goes, not to the upload host."""
+    owner = await stage.owner("facebook")
+    registry = CollectorRegistry()
+    settings = stage.settings.model_copy(update={"circuit_failures": 1})
+    await stage.graph.fault("transfer_video", "drop")
+    async with open_graph(settings, PublisherMetrics(registry)) as graph:
+        with pytest.raises(NoAnswer):
+            await graph.post_file(
+                Endpoint.VIDEO_UPLOAD,
+                f"{owner.id}/videos",
+                SecretStr(owner.token),
+                {"upload_phase": "transfer", "upload_session_id": "1", "start_offset": "0"},
+                field="video_file_chunk",
+                name="chunk",
+                content=b"1",
+            )
+    assert {host: registry.get_sample_value(OPEN, {"host": host}) for host in Host} == {
+        Host.FACEBOOK: 1,
+        Host.INSTAGRAM: 0,
+        Host.UPLOAD: 0,
+    }
 
 
 async def test_an_irreversible_call_is_made_all_the_same(stage: Stage) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import anyio
@@ -21,7 +21,7 @@ from publisher.media.facts import IMAGE_HEAD_BYTES, video_facts
 from publisher.media.rules import RULES, Rule, violations
 from publisher.placement import MediaType, Medium
 from publisher.settings import PublisherSettings
-from tests.publisher.stage import VIDEO, Stage, open_stage, picture, quick
+from tests.publisher.stage import VIDEO, Stage, open_stage, picture, quick, serve_answers
 
 pytestmark = pytest.mark.anyio
 PUBLIC = PublisherSettings(media_seconds=5)
@@ -45,16 +45,12 @@ def index_last(video: bytes) -> bytes:
 
 
 @asynccontextmanager
-async def client_of(handler: object, media_seconds: float = 5) -> AsyncIterator[tuple[MediaClient, str]]:
+async def client_of(
+    answer: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], media_seconds: float = 5
+) -> AsyncIterator[tuple[MediaClient, str]]:
     """Open a client, and a host that answers by a function."""
-    runner = web.ServerRunner(web.Server(handler, access_log=None), shutdown_timeout=0.1)  # type: ignore[arg-type]
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        async with open_media(quick(media_seconds=media_seconds)) as client:
-            yield client, f"http://127.0.0.1:{runner.addresses[0][1]}/medium"
-    finally:
-        await runner.cleanup()
+    async with serve_answers(answer) as url, open_media(quick(media_seconds=media_seconds)) as client:
+        yield client, f"{url}/medium"
 
 
 async def measured(body: bytes, media_type: MediaType, **headers: str) -> JsonObject:
