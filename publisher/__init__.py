@@ -26,6 +26,8 @@
     edges.py                   a list, read to its end
       v
     graph.py                   one HTTP call: an answer, an error, or no answer
+      |- envelope.py           pure: what an answer holds
+      |- forwarding.py         a medium's bytes on their way: whose failure it is when they stop
       |- breaker.py            pure: when a host that answers nobody is called again
       |- reactions.py          pure: from (code, subcode) to a decision; error_table.py holds the rows
 

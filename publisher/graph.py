@@ -18,7 +18,6 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import aiohttp
 import anyio
-import orjson
 import structlog
 from aiohttp import hdrs
 from pydantic import SecretStr
@@ -27,9 +26,9 @@ from yarl import URL
 from outbox import trace
 from outbox.event import JsonObject
 from publisher.breaker import Breaker
+from publisher.envelope import read_answer
 from publisher.errors import CircuitOpen, GraphError, MediaUnreachable, NoAnswer, NotSent
 from publisher.forwarding import Forwarded
-from publisher.limits import regain_seconds
 from publisher.metrics import Host, PublisherMetrics
 from publisher.placement import IRREVERSIBLE, READS, Endpoint
 from publisher.reactions import classify
@@ -38,8 +37,6 @@ from publisher.tokens import is_instagram_login
 
 ANSWER_BYTES_MAX = 4 * 1024 * 1024
 UPLOAD_HOST = "rupload.facebook.com"
-# The upload host gives its errors no code (Meta: IG resumable uploads); this is the Video API's "problem uploading".
-UPLOAD_PROBLEM = 6001
 FORM: Final[Mapping[str, str]] = {hdrs.CONTENT_TYPE: "application/x-www-form-urlencoded"}
 PROOFS_MAX = 4096
 QUERIES_MAX = 512
@@ -192,7 +189,7 @@ class GraphClient:
                     self._took_seconds[endpoint].observe(time.monotonic() - began_at)
                 if self._usage is not None and self.account is not None:
                     self._usage.note(self.account, headers)
-                answer = _answer(endpoint, status, headers, body, token)
+                answer = read_answer(endpoint, status, headers, body, token)
             except GraphError as error:
                 self._heard(host, has_failed=error.status >= 500)
                 raise
@@ -292,63 +289,6 @@ def _unanswered(endpoint: Endpoint, error: Exception, timeout: aiohttp.ClientTim
             return NoAnswer(f"expected an answer to {endpoint} within {timeout.total:g} s, found none")
         case _:
             return NoAnswer(f"expected an answer to {endpoint}, found {type(error).__name__}")
-
-
-def required_id(endpoint: Endpoint, answer: JsonObject, name: str) -> str:
-    """Return an id of an answer as text: Meta sends numbers at places, and ids exceed 2^53.
-
-    Raises:
-        NoAnswer: There is none; what the call did is not known.
-    """
-    value = answer.get(name)
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
-    if not isinstance(value, str) or not value.replace("_", "").isdecimal():
-        raise NoAnswer(f"expected {name} in the answer to {endpoint}, found none")
-    return value
-
-
-def _answer(endpoint: Endpoint, status: int, headers: Mapping[str, str], body: bytes, token: SecretStr) -> JsonObject:
-    """Tell an answer from an error from neither; HTTP 200 with HTML or plain text happens."""
-    try:
-        parsed = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        parsed = None
-    if not isinstance(parsed, dict):
-        raise NoAnswer(f"expected JSON from {endpoint}, found HTTP {status} with another text")
-    error = parsed.get("error")
-    if isinstance(error, dict) and isinstance(error.get("code"), int):
-        subcode = error.get("error_subcode")
-        fbtrace_id = error.get("fbtrace_id")
-        raise GraphError(
-            endpoint,
-            str(error.get("message", "")).replace(token.get_secret_value(), "<token>"),
-            code=error["code"],
-            subcode=subcode if isinstance(subcode, int) else None,
-            status=status,
-            fbtrace_id=fbtrace_id if isinstance(fbtrace_id, str) else None,
-            regain_seconds=regain_seconds(headers),
-            is_transient=bool(error["is_transient"]) if "is_transient" in error else None,
-            resume_at=_resume_at(error.get("error_data")),
-        )
-    report = parsed.get("debug_info")
-    if endpoint is Endpoint.VIDEO_UPLOAD and isinstance(report, dict):
-        kind = str(report.get("type", "upload failed"))
-        raise GraphError(endpoint, kind, code=UPLOAD_PROBLEM, status=status)
-    if error is not None or parsed.get("success") is False or not 200 <= status <= 299:
-        raise NoAnswer(f"expected a definite answer from {endpoint}, found HTTP {status} without an error code")
-    return parsed
-
-
-def _resume_at(data: Any) -> int | None:
-    """Return where an upload stands: `error_data` may be an object or a JSON string (sheet 4.1)."""
-    if isinstance(data, str):
-        try:
-            data = orjson.loads(data)
-        except orjson.JSONDecodeError:
-            return None
-    start = data.get("start_offset") if isinstance(data, dict) else None
-    return int(start) if isinstance(start, int | str) and str(start).isdecimal() else None
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from publisher.envelope import required_id
 from publisher.errors import GraphError, NoAnswer
-from publisher.graph import required_id
 from publisher.instagram.account import InstagramAccount
 from publisher.placement import Endpoint, File, HandleState, HandleStatus, MediaType, Medium, Prepared, digest
 from publisher.uploads import is_complete, phase_of, phase_status, received_bytes

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from outbox.event import JsonObject
 from publisher.edges import instant, read_edge
-from publisher.graph import required_id
+from publisher.envelope import required_id
 from publisher.instagram.account import InstagramAccount
 from publisher.instagram.containers import Container, container_status
 from publisher.placement import (

@@ -9,7 +9,8 @@ from typing import Any
 from pydantic import SecretStr
 
 from publisher.edges import instant, read_edge
-from publisher.graph import GraphClient, required_id
+from publisher.envelope import required_id
+from publisher.graph import GraphClient
 from publisher.placement import CLOCK_SLACK, Endpoint, LivePost, PostType, text_digest
 
 _POST_TYPES = {"photo": PostType.IMAGE, "album": PostType.IMAGE, "video": PostType.VIDEO, "link": PostType.TEXT}

@@ -15,8 +15,8 @@ from datetime import datetime
 from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
+from publisher.envelope import required_id
 from publisher.errors import GraphError
-from publisher.graph import required_id
 from publisher.page.post import PagePart, PagePost
 from publisher.placement import (
     Endpoint,

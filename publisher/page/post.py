@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from outbox.event import JsonObject
+from publisher.envelope import required_id
 from publisher.errors import NoAnswer
-from publisher.graph import required_id
 from publisher.page.account import Page
 from publisher.placement import (
     Endpoint,

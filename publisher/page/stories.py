@@ -15,7 +15,7 @@ from datetime import datetime
 
 from outbox.event import JsonObject
 from publisher.edges import instant, read_edge
-from publisher.graph import required_id
+from publisher.envelope import required_id
 from publisher.page.post import PagePost, post_id
 from publisher.page.videos import PageVideo
 from publisher.placement import CLOCK_SLACK, Endpoint, LivePost, Prepared, ReadBack, Sight

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from publisher.graph import required_id
+from publisher.envelope import required_id
 from publisher.page.post import PagePost
 from publisher.placement import Endpoint, HandleState, HandleStatus, Prepared, Sight
 

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from outbox.event import JsonObject
+from publisher.envelope import required_id
 from publisher.errors import GraphError, NoAnswer
-from publisher.graph import required_id
 from publisher.page.account import Page
 from publisher.page.post import PagePart, PagePost, post_id
 from publisher.page.video_status import video_status

@@ -14,8 +14,9 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
+from publisher.envelope import required_id
 from publisher.errors import GraphError, NoAnswer, NotSent, redacted
-from publisher.graph import GraphClient, appsecret_proof, open_graph, required_id
+from publisher.graph import GraphClient, appsecret_proof, open_graph
 from publisher.metrics import PublisherMetrics
 from publisher.placement import Endpoint
 from publisher.settings import ProofForm, PublisherSettings
