@@ -1,7 +1,7 @@
 -- Events that may be deleted: they ended longer ago than the retention, and every cursor has passed them. Oldest
--- first, at most so many.
+-- first, at most so many, of those after an id.
 --
--- Called by: outbox.prune(); `outbox prune --dry-run`.
+-- Called by: outbox.prune(), which goes on after its last batch, with that one's instant; `outbox prune --dry-run`.
 -- Locks:     none.
 -- Raises:    OB008 the retention is shorter than two days, or there is no limit.
 --
@@ -10,8 +10,11 @@
 -- reconciling tells an event's story from others' by the steps of those that published them.
 --
 -- Ids rise with created_at, but for the instant between the two, and an event ends after it was created: bisecting
--- for the first id that is too young spares an index that every event and every receipt would have to pay for.
-create or replace function outbox.prunable(retention interval, count_max integer) returns setof bigint
+-- for the first id that is too young spares an index that every event and every receipt would have to pay for. The
+-- receipts are walked, whatever the planner thinks (offset 0), and not the events: what waits for years has none.
+create or replace function outbox.prunable(
+  retention interval, count_max integer, after bigint default 0, ended_before timestamptz default null
+) returns setof bigint
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
@@ -19,7 +22,7 @@ set enable_seqscan = off
 set enable_bitmapscan = off
 as $$
 declare
-  ended_before timestamptz := clock_timestamp() - prunable.retention;
+  instant timestamptz := coalesce(prunable.ended_before, clock_timestamp() - prunable.retention);
   lower_id bigint;
   upper_id bigint;
   middle_id bigint;
@@ -36,19 +39,19 @@ begin
     middle_id := lower_id + (upper_id - lower_id) / 2;
     select e.id, e.created_at into found_id, found_at
     from outbox.events as e where e.id >= middle_id order by e.id limit 1;
-    if found and found_at < ended_before then
+    if found and found_at < instant then
       lower_id := found_id + 1;
     else
       upper_id := middle_id;
     end if;
   end loop;
   return query
-    select e.id
-    from outbox.events as e
-    where e.id < lower_id
-      and (select r.settled_at from outbox.receipts as r where r.event_id = e.id) < ended_before
+    select r.event_id
+    from outbox.receipts as r
+    cross join lateral (select e.xid, e.lane from outbox.events as e where e.id = r.event_id offset 0) as e
+    where r.event_id > prunable.after and r.event_id < lower_id and r.settled_at < instant
       and pg_visible_in_snapshot(e.xid, (select c.seen from outbox.cursors as c where c.lane = e.lane))
-    order by e.id
+    order by r.event_id
     limit prunable.count_max;
 end
 $$;

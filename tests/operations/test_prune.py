@@ -29,6 +29,15 @@ select
   (select count(*) from outbox.receipts), (select count(*) from outbox.steps),
   (select count(*) from outbox.attempts), (select count(*) from outbox.cancellations)
 """
+MANY: LiteralString = """
+insert into outbox.events (lane, type, payload, headers, created_at)
+select 0, 't', '{}', '{}', clock_timestamp() - interval '31 days' from generate_series(1, %(count)s)
+"""
+END_LATELY: LiteralString = """
+insert into outbox.receipts (event_id, outcome, attempts, deferrals, relay_id)
+select e.id, 'published', 0, 0, 1 from outbox.events as e
+"""
+PRUNE_ONE: LiteralString = "explain (analyze, buffers, format json) select outbox.prune('30 days', 1)"
 IS_WAITING = "select from pg_locks where not granted"
 
 
@@ -36,6 +45,15 @@ def counts(histories: Histories) -> tuple[int, ...]:
     """Rows of the tables that belong to events: receipts, steps, attempts, cancellations."""
     [row] = histories.fetch(COUNTS)
     return row
+
+
+async def page_count_of_a_batch(connection: Connection) -> int:
+    """Delete a batch of one event, and return how many pages that took."""
+    row = await (await connection.execute(PRUNE_ONE)).fetchone()
+    assert row is not None
+    [explained] = row[0]
+    plan = explained["Plan"]
+    return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
 
 
 async def test_an_event_goes_with_all_that_belongs_to_it(connection: Connection, histories: Histories) -> None:
@@ -126,6 +144,71 @@ async def test_a_batch_takes_the_oldest(connection: Connection, histories: Histo
     assert await prune(connection, RETENTION, batch=2) == 2
     assert histories.ids() == of[2:]
     assert [await prune(connection, RETENTION, batch=2) for _ in range(3)] == [2, 1, 0]
+
+
+async def test_what_has_not_ended_costs_a_batch_nothing(connection: Connection, histories: Histories) -> None:
+    """Events that were scheduled years ahead are not looked at."""
+    await page_count_of_a_batch(connection)  # its plans are made
+    await connection.execute(MANY, {"count": 2000})
+    old = [histories.ended_long_ago() for _ in range(2)]
+    histories.pass_events()
+    assert await page_count_of_a_batch(connection) < 500
+    assert histories.ids()[2000:] == old[1:]
+
+
+async def test_what_ended_lately_is_walked_once(connection: Connection, histories: Histories) -> None:
+    """And not by each batch again."""
+    await page_count_of_a_batch(connection)  # its plans are made
+    await connection.execute(MANY, {"count": 20_000})
+    await connection.execute(END_LATELY)
+    for _ in range(4):
+        histories.ended_long_ago()
+    histories.pass_events()
+    first, *others = [await page_count_of_a_batch(connection) for _ in range(4)]
+    assert first > 2 * max(others)
+    assert await prune(connection, RETENTION) == 0
+
+
+async def test_what_a_batch_passed_is_found_when_it_is_old_enough(connection: Connection, histories: Histories) -> None:
+    """Less than a batch means that nothing is left."""
+    passed = histories.ended_long_ago(settled_at=datetime.now(UTC) - timedelta(days=29))
+    histories.ended_long_ago()
+    histories.pass_events()
+    assert await prune(connection, RETENTION, batch=1) == 1
+    assert histories.ids() == [passed]
+    histories.fetch("update outbox.receipts set settled_at = %s returning 1", LONG_AGO)
+    histories.ended_long_ago()
+    histories.pass_events()
+    assert await prune(connection, RETENTION, batch=3) == 2
+    assert histories.fetch("select from outbox.pruning") == []
+
+
+async def test_another_retention_begins_at_the_oldest(connection: Connection, histories: Histories) -> None:
+    """What one pruning passed is old enough for another one."""
+    passed = histories.ended_long_ago(settled_at=datetime.now(UTC) - timedelta(days=29))
+    young = [histories.ended_long_ago() for _ in range(3)][1:]
+    histories.pass_events()
+    assert await prune(connection, RETENTION, batch=1) == 1
+    assert histories.ids() == [passed, *young]
+    assert await prune(connection, timedelta(days=28), batch=1) == 1
+    assert histories.ids() == young
+
+
+async def test_what_was_replayed_goes_before_its_replay(connection: Connection, histories: Histories) -> None:
+    """Between two batches it grew old enough: without it, and with its original, that could be replayed again."""
+    original = histories.ended_long_ago(settled_at=datetime.now(UTC) - timedelta(days=29))
+    histories.ended_long_ago()
+    histories.pass_events()
+    assert await prune(connection, RETENTION, batch=1) == 1
+    now = datetime.now(UTC)
+    settled_at = now - RETENTION - timedelta(minutes=30)
+    again = histories.ended_long_ago(settled_at=settled_at + timedelta(minutes=10))
+    histories.pass_events()
+    histories.fetch("update outbox.events set replay_of = %s where id = %s returning 1", original, again)
+    histories.fetch("update outbox.receipts set settled_at = %s where event_id = %s returning 1", settled_at, original)
+    histories.fetch("update outbox.pruning set ended_before = ended_before - interval '1 hour' returning 1")
+    assert await prune(connection, RETENTION, batch=1) == 1
+    assert histories.ids() == [again]
 
 
 @pytest.mark.parametrize("gap", [0, 1, 7])

@@ -63,7 +63,8 @@ async def test_a_relay_leaves_pruning_to_whoever_does_it(database: str, store: S
 async def test_pruning_that_fails_stops_nothing(database: str, store: Store, script: Script, old: int) -> None:
     """It is told in one line, and the incarnation goes on."""
     await store.execute(
-        "create or replace function outbox.prunable(retention interval, count_max integer) returns "
+        "create or replace function outbox.prunable("
+        "retention interval, count_max integer, after bigint default 0, ended_before timestamptz default null) returns "
         "setof bigint language plpgsql as $$ begin raise exception 'out of\norder'; end $$"
     )
     with capture_logs() as logs:
