@@ -72,7 +72,11 @@ class NoAnswer(PublisherError):
 
 
 class NotSent(NoAnswer):
-    """The connection could not be made, or the call came too late to be made: nothing went through."""
+    """The connection could not be made: nothing went through."""
+
+
+class TooLate(NotSent):
+    """Its intent became durable so late that the call was not made; that is nobody's fault, and costs no attempt."""
 
 
 class CircuitOpen(NotSent):

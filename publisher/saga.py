@@ -19,7 +19,7 @@ from outbox.ledger import Ledger, Step
 from outbox.outcome import Dead, Defer, Hold, Outcome, Published, Reason, Retry, Unknown
 from publisher.allowance import Allowance
 from publisher.error_table import HOLDING, NOT_SENT, Reaction
-from publisher.errors import CircuitOpen, GraphError, NoAnswer, NotSent, PublisherError
+from publisher.errors import CircuitOpen, GraphError, NoAnswer, PublisherError, TooLate
 from publisher.limits import Failure, growing, outcome_of, read_outcome_of
 from publisher.looker import Looker
 from publisher.metrics import PublisherMetrics
@@ -132,7 +132,7 @@ class Saga:
         try:
             if time.monotonic() - asked_at > self.settings.intent_seconds:
                 # This process stood still: the lease that was proven may end before the call, and others may look.
-                raise NotSent(f"expected to call within {self.settings.intent_seconds:g} s of the intent, was later")
+                raise TooLate(f"expected to call within {self.settings.intent_seconds:g} s of the intent, was later")
             remote_id = await placement.publish(prepared)
         except (GraphError, NoAnswer) as error:
             return await self._failed(intent, error)
@@ -150,6 +150,8 @@ class Saga:
         tried = self.trail.tried(failure)
         verified = "not_sent" if failure.row is NOT_SENT else "answer"
         await self.ledger.refused(PUBLISH, {"verified": verified, **failure.detail})
+        if isinstance(error, TooLate):
+            return self._wait(self.trail.unsent_count() - 1)
         return await self._go_on_after(failure, tried)
 
     async def _reconcile(self, intent: Step) -> Outcome | None:
@@ -246,8 +248,7 @@ class Saga:
         """Follow an error after which nothing is live."""
         match failure.reaction(tried):
             case Reaction.WAIT:
-                first, longest = self.settings.refused_wait_seconds
-                return Defer(min(first * 2**tried, longest), Reason.PROCESSING)
+                return self._wait(tried)
             case Reaction.DEFER if failure.row.subcode == QUOTA_USED_UP:
                 return await self._wait_for_a_place(failure)
             case Reaction.NEW_CONTAINER:
@@ -259,6 +260,11 @@ class Saga:
                     elapsed_seconds=elapsed_seconds,
                     limit_seconds=self.settings.limit_seconds,
                 )
+
+    def _wait(self, waited: int) -> Defer:
+        """Leave the call for later, doubling the wait each time."""
+        first, longest = self.settings.refused_wait_seconds
+        return Defer(min(first * 2.0 ** min(waited, 32), longest), Reason.PROCESSING)
 
     async def _wait_for_a_place(self, failure: Failure) -> Hold:
         """Nothing of the account goes live before its window has room again; when that is, its quota tells."""

@@ -97,7 +97,8 @@ class PublisherSettings(Settings):
         default=60, description="A container whose status can't be read for so long is published all the same."
     )
     refused_wait_seconds: tuple[float, float] = Field(
-        default=(5, 60), description="First and longest wait after Meta says that media is not ready; doubling."
+        default=(5, 60),
+        description="First and longest wait after Meta says that media is not ready, or an intent was late; doubling.",
     )
     limit_seconds: Seconds = Field(
         default=3_600, description="How long an account pauses after a limit whose end Graph does not name."

@@ -6,7 +6,8 @@
     media      done                            the media was checked, where no other step says so
     publish    intent -> call -> done          it is live
                               -> refused       verified "answer": a definite refusal
-                                               verified "not_sent": no connection, or too late
+                                               verified "not_sent": no connection, or the intent
+                                               was durable too late
                                                verified "absent": looked twice, it is not there
                                                verified "person": somebody looked, it is not there
                intent, after "absent"          a later look has cast doubt on that: a person is asked; no call was made
@@ -67,6 +68,10 @@ class Trail:
         """How many calls were found to have taken no effect, without an answer that blames the account or the app."""
         absent = [step for step in self._refused(PUBLISH) if step.detail["verified"] == "absent"]
         return sum(1 for step in absent if Failure.read(step.detail).row.reaction not in HOLDING)
+
+    def unsent_count(self) -> int:
+        """How many calls were never sent."""
+        return sum(1 for step in self._refused(PUBLISH) if step.detail["verified"] == "not_sent")
 
     def passed_for_absent(self) -> bool:
         """Whether a call on the handle in use was taken to have had no effect, by a look or by a person."""
