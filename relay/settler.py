@@ -63,6 +63,7 @@ class Settler:
         on_waiting: Called with the seconds until a new waiting row is due.
         renew_lease: Renews the lease at once, for a call that it would not outlive.
         gather_seconds: What comes sooner after the beginning of the last statement goes together with the next one.
+        gather_max: So many outcomes wait for no more: handlers stand still where too many are in doubt.
         settled_count: How many events it has settled.
         in_doubt_count: How many outcomes are submitted and not known to be durable.
     """
@@ -77,11 +78,13 @@ class Settler:
     on_waiting: Callable[[float], None]
     renew_lease: Callable[[], Awaitable[object]]
     gather_seconds: float = 0.004
+    gather_max: int = 250
     settled_count: int = 0
     in_doubt_count: int = 0
     _pending: Pending = field(default_factory=Pending)
     _has_work: bool = False
     _work: anyio.Event = field(default_factory=anyio.Event)
+    _enough: anyio.Event = field(default_factory=anyio.Event)
     _writing: anyio.Lock = field(default_factory=anyio.Lock)
     _began_at: float = -math.inf
 
@@ -96,8 +99,10 @@ class Settler:
         while True:
             await self._work.wait()
             early_seconds = self._began_at + self.gather_seconds - time.monotonic()
-            if early_seconds > 0:
-                await anyio.sleep(early_seconds)
+            if early_seconds > 0 and self.in_doubt_count < self.gather_max:
+                self._enough = anyio.Event()
+                with anyio.move_on_after(early_seconds):
+                    await self._enough.wait()
             await self.flush()
 
     def settle(self, delivery: Delivery, outcome: Outcome | Park | GiveUp) -> None:
@@ -105,6 +110,8 @@ class Settler:
         rows = decide(delivery, outcome, self.policy)
         self._pending.add(delivery, rows)
         self.in_doubt_count += 1
+        if self.in_doubt_count == self.gather_max:
+            self._enough.set()
         if rows.wait is not None:
             for follower in self.scheduler.waits(delivery):
                 self.settle(follower, Cancelled() if follower.cancelled else Park(Reason.PARKED, math.inf))

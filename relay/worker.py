@@ -40,7 +40,7 @@ from relay.scheduler import Scheduler, admit, has_expired
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
-IN_DOUBT_MAX = 750
+IN_DOUBT_MAX = 500
 """Events in flight, or with an outcome that is not durable: where relay or server dies, all of them are handled once
 more. Twice the concurrency, where that is more."""
 

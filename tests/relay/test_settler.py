@@ -338,3 +338,23 @@ async def test_what_comes_soon_after_a_statement_goes_together(store: Store, wri
         group.cancel_scope.cancel()
     assert await value(store, "select count(distinct xmin::text) from outbox.receipts") == 2
     assert await value(store, "select count(*) from outbox.receipts") == 3
+
+
+async def test_a_statement_that_holds_enough_waits_for_no_more(store: Store, writer: Writer) -> None:
+    """Workers may stand still for it: what is in doubt is bounded."""
+    writer.settler.gather_seconds = 3600
+    writer.settler.gather_max = 2
+    deliveries = [Delivery(await event(store)) for _ in range(3)]
+    written = anyio.Event()
+    async with anyio.create_task_group() as group:
+        await group.start(writer.settler.run)
+        writer.settler.on_durable = lambda _: written.set()
+        for each in deliveries:
+            writer.settler.settle(each, Published())
+            if each is not deliveries[1]:
+                with anyio.fail_after(60):
+                    await written.wait()
+                written = anyio.Event()
+            await anyio.wait_all_tasks_blocked()
+        group.cancel_scope.cancel()
+    assert await value(store, "select count(distinct xmin::text) from outbox.receipts") == 2
