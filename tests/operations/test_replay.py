@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from itertools import pairwise
+from typing import LiteralString
 
 import pytest
 from psycopg import AsyncConnection, errors
@@ -30,6 +31,20 @@ from tests.operations.histories import LONG_AGO, Histories
 pytestmark = pytest.mark.anyio
 
 Connection = AsyncConnection[TupleRow]
+
+
+MANY: LiteralString = """
+alter table outbox.events set (autovacuum_enabled = off);
+alter table outbox.receipts set (autovacuum_enabled = off);
+with emitted as (
+  insert into outbox.events (lane, type, payload, headers)
+  select 0, 't', '{}', '{}' from generate_series(1, 20000)
+  returning id
+)
+insert into outbox.receipts (event_id, outcome, attempts, deferrals, relay_id)
+select id, case when id % 4000 = 0 then 'dead' else 'published' end, 0, 0, 1 from emitted
+"""
+BEGIN_FEW: LiteralString = "explain (analyze, buffers, format json) select outbox.begin_replay('{}')"
 
 
 async def run(connection: Connection, replay_id: int, *, slice_count: int = 2) -> list[Replayed]:
@@ -69,6 +84,27 @@ async def test_a_filter_narrows(connection: Connection, histories: Histories, wh
     """By a part of the error in any case, by type, by how it ended."""
     histories.end(histories.emit(), error="there was no answer")
     assert (await begin_replay(connection, which))[1] == fits
+
+
+@pytest.mark.parametrize("statistics", ["none", "fresh", "of when all were dead"])
+async def test_few_that_died_are_found_among_many_that_were_published(
+    connection: Connection, histories: Histories, statistics: str
+) -> None:
+    """Their own index finds them, whatever the planner knows of the receipts."""
+    if statistics == "of when all were dead":
+        for _ in range(100):
+            await connection.execute("delete from outbox.receipts where event_id = %s", [histories.ended()])
+        await connection.execute("analyze outbox.events, outbox.receipts")
+    await connection.execute(MANY)
+    if statistics == "fresh":
+        await connection.execute("analyze outbox.events, outbox.receipts")
+    await begin_replay(connection, EventFilter())  # its plans are made
+    row = await (await connection.execute(BEGIN_FEW)).fetchone()
+    assert row is not None
+    [explained] = row[0]
+    assert explained["Plan"]["Shared Hit Blocks"] + explained["Plan"]["Shared Read Blocks"] < 150
+    assert (await begin_replay(connection, EventFilter()))[1] == 5
+    assert (await begin_replay(connection, EventFilter(states=["published", "dead"])))[1] == 1000
 
 
 async def test_a_filter_takes_a_range_of_time(connection: Connection, histories: Histories) -> None:
