@@ -14,14 +14,19 @@ from typing import Any, Self, assert_never
 import orjson
 
 from outbox.event import JsonObject
-from outbox.outcome import Dead, Hold, Retry
-from publisher.error_table import HOUR, SILENCE, Reaction, Row
+from outbox.outcome import Dead, Defer, Hold, Reason, Retry
+from publisher.error_table import DAY, HOUR, SILENCE, Reaction, Row
 from publisher.errors import GraphError, NoAnswer
+from publisher.placement import ACCOUNT_READS
 from publisher.reactions import classify, row_for
 
 USAGE_HEADER = "X-Business-Use-Case-Usage"
 RETRY_AFTER_HEADER = "Retry-After"
 REGAIN_SECONDS_MAX = 24 * 3600.0
+# "Bad parameter", and with 33 "the object does not exist": of a read neither says anything about the post.
+UNREADABLE = 100
+UNREADABLE_WAIT_SECONDS = (30.0, 900.0)
+"""First and longest wait for what can't be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +65,10 @@ class Failure:
         """How long Graph said that the limit lasts."""
         return self.detail.get("regain_seconds")
 
+    def is_account_missing(self, endpoint: str) -> bool:
+        """Tell whether a read says that the account itself does not exist for its token."""
+        return (self.row.code, self.row.subcode) == (UNREADABLE, 33) and endpoint in ACCOUNT_READS
+
     def reaction(self, tried: int) -> Reaction:
         """Return what follows when the reaction was followed `tried` times before."""
         return self.row.reaction if self.row.tries is None or tried < self.row.tries else self.row.then
@@ -94,16 +103,30 @@ def outcome_of(
             assert_never(reaction)
 
 
-def read_outcome_of(failure: Failure, *, tried: int, limit_seconds: float = HOUR) -> Hold | Retry:
+def read_outcome_of(
+    failure: Failure, endpoint: str, *, tried: int, waited_seconds: float, limit_seconds: float = HOUR
+) -> Defer | Hold | Retry:
     """Return what becomes of the event when a read failed before anything was published.
 
-    A read that fails is never the end of an event, nor, with 100/33, does it say anything about the account: for
-    weeks in 2026 reads answered so while publishing worked (postiz-app#1562).
+    What can't be read is waited for, longer each time, and is no end: for weeks in 2026 reads answered 100/33 while
+    publishing worked (postiz-app#1562). An account that does not exist for its token pauses, and is asked by the hour.
+
+    Args:
+        failure: What went wrong.
+        endpoint: The call.
+        tried: How often the reaction was followed before.
+        waited_seconds: How long the post has been prepared; after a day each read that fails costs an attempt.
+        limit_seconds: How long a limit lasts where neither Graph nor the table says.
     """
     outcome = outcome_of(failure, tried=tried, limit_seconds=limit_seconds)
-    if isinstance(outcome, Dead) or failure.row.code == 100:
-        return Retry(failure.message, context=failure.detail)
-    return outcome
+    if failure.row.code != UNREADABLE and not isinstance(outcome, Dead):
+        return outcome
+    message, context = failure.message, failure.detail
+    if failure.is_account_missing(endpoint):
+        return Hold(limit_seconds, Reaction.ACCOUNT.value, message, context=context)
+    if waited_seconds > DAY:
+        return Retry(message, context=context)
+    return Defer(growing(UNREADABLE_WAIT_SECONDS, waited_seconds), Reason.PROCESSING, message, context)
 
 
 def regain_seconds(headers: Mapping[str, str]) -> float | None:

@@ -80,6 +80,19 @@ READS = frozenset(
 )
 
 
+ACCOUNT_READS = frozenset(
+    {
+        Endpoint.INSTAGRAM_STORIES,
+        Endpoint.INSTAGRAM_MEDIA,
+        Endpoint.PAGE_STORIES,
+        Endpoint.PAGE_FEED,
+        Endpoint.PAGE_REELS,
+        Endpoint.ACCOUNT,
+    }
+)
+"""Those of the account itself and of its lists: that it does not exist for the token is its own trouble (sheet 4.3)."""
+
+
 class MediaType(StrEnum):
     """What a medium is; the values of `social.content_variants.media_type` and of `kind` in a list of media."""
 

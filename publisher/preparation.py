@@ -24,7 +24,7 @@ from outbox.outcome import Dead, Defer, Outcome, Reason, Retry
 from publisher.allowance import Allowance
 from publisher.error_table import UNLISTED, Reaction
 from publisher.errors import GraphError, MediaUnreachable, MediaUnsuitable, NoAnswer, redacted
-from publisher.limits import Failure, growing
+from publisher.limits import UNREADABLE_WAIT_SECONDS, Failure, growing
 from publisher.placement import File, HandleState, HandleStatus, MediaType, Medium, Part, Placement, Prepared, digest
 from publisher.reactions import classify_status
 from publisher.settings import PublisherSettings
@@ -222,8 +222,7 @@ class Preparation:
             case HandleState.PROCESSING if age > self.settings.processing_seconds_max:
                 return await self.replace([part], f"its processing has taken {age:.0f} s")
             case HandleState.GONE if age > self.settings.unreadable_seconds:
-                # Status reads have failed for days while publishing worked (postiz-app#1562): a call tells more.
-                return await self.replace([part], "it can't be read") if self.placement.names_its_handle else None
+                return await self._unreadable(part, age)
             case HandleState.PROCESSING | HandleState.GONE:
                 return Defer(growing(self._poll_seconds(part), age), Reason.PROCESSING)
             case HandleState.FAILED:
@@ -233,6 +232,23 @@ class Preparation:
                 return Defer(self._poll_seconds(part)[0], Reason.PROCESSING)
             case _:
                 assert_never(status.state)
+
+    async def _unreadable(self, part: Part, age: float) -> Outcome | None:
+        """Go on with a handle whose status can't be read: reads have failed for weeks while publishing worked.
+
+        See postiz-app#1562. A container is published all the same: the call tells more. A Page's video is waited for,
+        made once more in case it is really gone, and given up when it grows old.
+        """
+        if not self.placement.names_its_handle:
+            return None
+        why = f"expected to read how the {part.name} stands, found that it can't be read for {age:.0f} s"
+        delay = growing((self._poll_seconds(part)[0], UNREADABLE_WAIT_SECONDS[1]), age)
+        if age + delay > self.settings.handle_age_seconds_max:
+            return Dead(why, "media_unreadable")
+        if age > self.settings.gone_seconds and not self.trail.was_unreadable(part.name):
+            await self._discard(part, "it can't be read", {"unreadable": True})
+            return Defer(self._poll_seconds(part)[0], Reason.PROCESSING, why)
+        return Defer(delay, Reason.PROCESSING, why)
 
     async def _media_failed(self, part: Part, status: HandleStatus) -> Outcome:
         """Meta could not use the media: another handle where that may help, else the end."""

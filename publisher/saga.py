@@ -20,7 +20,7 @@ from outbox.outcome import Dead, Defer, Hold, Outcome, Published, Reason, Retry,
 from publisher.allowance import Allowance
 from publisher.error_table import HOLDING, NOT_SENT, Reaction
 from publisher.errors import CircuitOpen, GraphError, NoAnswer, PublisherError, TooLate
-from publisher.limits import Failure, growing, outcome_of, read_outcome_of
+from publisher.limits import UNREADABLE, Failure, growing, outcome_of, read_outcome_of
 from publisher.looker import Looker
 from publisher.metrics import PublisherMetrics
 from publisher.placement import READS, HandleState, Placement, Prepared, ReadBack, digest, text_digest
@@ -32,8 +32,6 @@ from publisher.trail import NO_ANSWER, PUBLISH, RECONCILE, Trail
 
 # "These photos were already posted" (sheet 4.5).
 ALREADY_POSTED = 1366051
-# "The object does not exist", of a read: that says nothing about the account (postiz-app#1562).
-UNREADABLE = 100
 # "Publishing quota used up" (sheet 4.3).
 QUOTA_USED_UP = 2207042
 
@@ -78,10 +76,14 @@ class Saga:
         except (GraphError, NoAnswer) as error:
             # What happens around an irreversible call is caught there: this was a read, or preparing.
             failure = Failure.of(error)
-            is_read = isinstance(error, GraphError) and error.endpoint in READS
             tried = self.ledger.deferrals if failure.row.reaction is Reaction.DEFER else self.trail.tried(failure)
-            react = read_outcome_of if is_read else outcome_of
-            return react(failure, tried=tried, limit_seconds=self.settings.limit_seconds)
+            limit_seconds = self.settings.limit_seconds
+            if not isinstance(error, GraphError) or error.endpoint not in READS:
+                return outcome_of(failure, tried=tried, limit_seconds=limit_seconds)
+            waited = self._seconds_since(self.trail.prepared_at())
+            return read_outcome_of(
+                failure, error.endpoint, tried=tried, waited_seconds=waited, limit_seconds=limit_seconds
+            )
 
     async def _advance(self) -> Outcome:
         done = self.ledger.answer(PUBLISH)
@@ -240,7 +242,9 @@ class Saga:
             why = "a person has to look at the account: it may have been live and gone, and looking still fails"
             return Unknown(f"{why}: {failure.message}", None, context=failure.detail)
         delay = max(failure.regain_seconds or 0.0, self._look_again_seconds(asked_after))
-        needs_a_person = failure.row.reaction in {Reaction.TOKEN, Reaction.ACCOUNT} and failure.row.code != UNREADABLE
+        is_missing = isinstance(error, GraphError) and failure.is_account_missing(error.endpoint)
+        is_about_account = failure.row.code != UNREADABLE or is_missing
+        needs_a_person = failure.row.reaction in {Reaction.TOKEN, Reaction.ACCOUNT} and is_about_account
         why = failure.row.reaction.value if needs_a_person else Reason.UNKNOWN.value
         return Unknown(f"it may be live, and looking failed: {failure.message}", delay, failure.detail, why)
 

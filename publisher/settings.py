@@ -116,7 +116,8 @@ class PublisherSettings(Settings):
     reconcile_seconds_max: Seconds = Field(default=900, description="The longest wait between looks.")
     gone_seconds: Seconds = Field(
         default=900,
-        description="A handle that could not be read for so long, while no post fits, waits for a person.",
+        description="A handle that could not be read for so long waits for a person where no post fits after the call; "
+        "before it a Page's video is made once more.",
     )
 
     variant_retry_delay_seconds: Seconds = Field(

@@ -47,6 +47,16 @@ class Trail:
         step = self.ledger.last(name)
         return step if step is not None and step.state is StepState.DONE else None
 
+    def prepared_at(self) -> datetime:
+        """Return when the newest handle was made; before the first one, when the post was due."""
+        made = next((step for step in reversed(self.ledger.steps) if "request" in step.detail), None)
+        event = self.ledger.event
+        return event.publish_at or event.created_at if made is None or made.created_at is None else made.created_at
+
+    def was_unreadable(self, name: str) -> bool:
+        """Tell whether a handle of a part was given up because it could not be read."""
+        return any(step.detail.get("unreadable") for step in self._refused(name))
+
     def failed_handles(self, name: str) -> list[Step]:
         """Return the handles of a part that were given up because they failed, not because they were old."""
         return [step for step in self._refused(name) if step.detail["failed"]]

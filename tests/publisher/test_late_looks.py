@@ -120,7 +120,7 @@ async def test_an_account_that_could_not_be_looked_at_for_a_day_is_for_a_person(
 
 @pytest.mark.parametrize(
     ("code", "subcode", "reason"),
-    [(190, 460, "token"), (10, None, "token"), (25, 2207050, "account"), (100, 33, "unknown"), (2, None, "unknown")],
+    [(190, 460, "token"), (10, None, "token"), (25, 2207050, "account"), (100, 33, "account"), (2, None, "unknown")],
 )
 async def test_an_account_that_refuses_looks_says_so(stage: Stage, code: int, subcode: int | None, reason: str) -> None:
     """Its hold tells people what to do, as any other event's of that account would."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
 
-from outbox.outcome import Dead, Hold, Retry
+from outbox.outcome import Dead, Defer, Hold, Retry
 from publisher.errors import GraphError, NoAnswer
 from publisher.limits import Failure, growing, outcome_of, read_outcome_of, regain_seconds
+from publisher.placement import Endpoint
 
 
 def failure(code: int, subcode: int | None = None, regain: float | None = None) -> Failure:
@@ -82,8 +84,21 @@ def test_tries_are_counted_before_it_is_dead() -> None:
 
 @pytest.mark.parametrize(("code", "subcode"), [(100, 33), (100, None), (36000, 2207004), (3, None)])
 def test_a_read_that_fails_is_never_the_end(code: int, subcode: int | None) -> None:
-    """Nor does it hold the account for 100/33."""
-    assert isinstance(read_outcome_of(failure(code, subcode), tried=99), Retry)
+    """It is waited for, longer each time; after a day it costs attempts, which are bounded."""
+    of_read = partial(read_outcome_of, failure(code, subcode), Endpoint.VIDEO, tried=99)
+    delays = [of_read(waited_seconds=waited).delay_seconds for waited in (0.0, 100.0, 80_000.0)]  # type: ignore[union-attr]
+    assert delays == [30.0, 130.0, 900.0]
+    assert isinstance(of_read(waited_seconds=0.0), Defer)
+    assert isinstance(of_read(waited_seconds=90_000.0), Retry)
+    # What the table says of other errors holds for reads as well.
+    assert isinstance(read_outcome_of(failure(190), Endpoint.VIDEO, tried=0, waited_seconds=0.0), Hold)
+
+
+def test_an_account_that_is_not_there_pauses_and_is_asked_again() -> None:
+    """Of its own list 100/33 is about the account, and may pass all the same (postiz-app#1562)."""
+    outcome = read_outcome_of(failure(100, 33), Endpoint.PAGE_FEED, tried=0, waited_seconds=90_000.0)
+    assert isinstance(outcome, Hold)
+    assert (outcome.delay_seconds, outcome.reason, outcome.scope) == (3600.0, "account", "key")
 
 
 @pytest.mark.parametrize(("code", "subcode"), [(4, 2207051), (190, 460), (2, None), (424242, None)])
