@@ -7,7 +7,8 @@
 -- title:              the content item's, for people; video_title is what a Page shows.
 --
 -- Called by: applications.
--- Locks:     none beyond the inserts.
+-- Locks:     the content item that is given, then the accounts, for key share, as foreign keys do: neither can be deleted
+--            until the transaction ends. What it creates, only this transaction sees.
 -- Raises:    OB005 no such account, or none given; 23514 where a constraint says no; what outbox.emit() raises.
 create or replace function social.create_variant(
   account text default null,
@@ -50,9 +51,14 @@ begin
     raise exception 'expected an account, as its id or as platform:remote_id, found none' using errcode = 'OB005';
   end if;
   foreach wanted in array names loop
-    select a.id into found_account
-    from social.accounts as a
-    where a.platform || ':' || a.remote_id = wanted or a.id::text = wanted;
+    -- By a unique index either way.
+    if wanted ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then
+      select a.id into found_account from social.accounts as a where a.id = wanted::uuid;
+    else
+      select a.id into found_account
+      from social.accounts as a
+      where a.platform = split_part(wanted, ':', 1) and a.remote_id = substr(wanted, strpos(wanted, ':') + 1);
+    end if;
     if not found then
       raise exception 'account % does not exist: expected its id, or platform:remote_id as in instagram:17841400000000000', wanted
         using errcode = 'OB005';

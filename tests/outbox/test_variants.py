@@ -9,7 +9,7 @@ from uuid import UUID
 
 import psycopg
 import pytest
-from psycopg import errors
+from psycopg import errors, sql
 
 ACCOUNT = "instagram:17841400000000000"
 MEDIA = "https://media.example/1.jpg"
@@ -21,6 +21,10 @@ ADD_ACCOUNT: LiteralString = (
     "insert into social.variant_accounts (variant_id, account_id) "
     "values (%s, (select id from social.accounts where platform = %s))"
 )
+MANY_ACCOUNTS: LiteralString = """
+insert into social.accounts (platform, remote_id, name, token_ciphertext)
+select 'facebook', n, 'Page', '\\x00' from generate_series(1, 20000) as n
+"""
 COUNT: LiteralString = "select count(*) from outbox.events"
 
 
@@ -36,7 +40,7 @@ def application(database: str) -> Iterator[psycopg.Connection]:
         yield connection
 
 
-def value(connection: psycopg.Connection, query: LiteralString, arguments: Any = None) -> Any:
+def value(connection: psycopg.Connection, query: LiteralString | sql.Composed, arguments: Any = None) -> Any:
     """The one value of a query."""
     [(found,)] = connection.execute(query, arguments).fetchall()
     return found
@@ -202,6 +206,30 @@ def test_an_unknown_account_is_refused(application: psycopg.Connection) -> None:
     with pytest.raises(psycopg.DatabaseError, match=r"account facebook:1 does not exist: expected") as raised:
         application.execute(CREATE, ["facebook:1", MEDIA])
     assert raised.value.sqlstate == "OB005"
+
+
+@pytest.mark.parametrize(
+    "name", ["", "facebook", "facebook:", "facebook:9:7", ":9", "9", "00000000-0000-0000-0000-00000000000g"]
+)
+def test_only_a_whole_name_of_an_account_is_one(application: psycopg.Connection, name: str) -> None:
+    """A part of it names none."""
+    add_page(application, "9")
+    with pytest.raises(psycopg.DatabaseError, match=rf"account {name} does not exist"):
+        application.execute(CREATE, [name, MEDIA])
+
+
+@pytest.mark.parametrize("column", ["id::text", "platform || ':' || remote_id"])
+def test_an_account_is_found_among_many_without_a_look_at_the_others(
+    application: psycopg.Connection, column: LiteralString
+) -> None:
+    """By its id and by the platform's."""
+    application.execute(MANY_ACCOUNTS)
+    name = value(
+        application, sql.SQL("select {} from social.accounts where remote_id = '20000'").format(sql.SQL(column))
+    )
+    application.execute(CREATE, [name, MEDIA])  # its plans are made
+    [explained] = value(application, f"explain (analyze, buffers, format json) {CREATE}", [name, MEDIA])
+    assert explained["Plan"]["Shared Hit Blocks"] + explained["Plan"]["Shared Read Blocks"] < 150
 
 
 def test_a_variant_joins_the_content_item_that_is_given(application: psycopg.Connection) -> None:
