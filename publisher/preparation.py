@@ -32,6 +32,8 @@ from publisher.trail import MEDIA, UPLOAD, Trail
 
 # A handler has OUTBOX_HANDLER_SECONDS, 120 by default, and one call may take PUBLISHER_CREATE_SECONDS, 45.
 WORK_SECONDS = 60.0
+# The largest video, 2 GiB, is all there within 19 hours, before its handle grows old.
+BYTES_PER_SECOND_MIN = 32_768
 # As often as a media error of Graph's own is tried again (sheet 4.4, 9004/2207052).
 UNREACHABLE_TRIES = 3
 
@@ -113,7 +115,7 @@ class Preparation:
                         raise
                     # A container of children says so of a child that has expired (sheet 4.4, 24/2207008).
                     return await self.replace(parts[: len(steps)], str(error), Failure.of(error).detail)
-            if part.upload is not None and not self.trail.is_uploaded(step.detail["handle"]):
+            if part.upload is not None and self.trail.uploaded(step.detail["handle"]) is None:
                 waiting = await self._send(part, part.upload, step)
                 if waiting is not None:
                     return waiting
@@ -173,7 +175,7 @@ class Preparation:
         status = await part.status(prepared)
         if status.state is HandleState.FAILED:
             return await self._media_failed(part, status)
-        offset = status.received_bytes or 0
+        offset, began_at = status.received_bytes or 0, time.monotonic()
         try:
             if not status.is_uploaded:
                 await self._send_from(part, medium, prepared, offset)
@@ -182,10 +184,15 @@ class Preparation:
                 failure = Failure.of(error)
                 if failure.reaction(self.trail.tried(failure)) is Reaction.NEW_CONTAINER:
                     return await self.replace([part], failure.message, failure.detail)
-            # A part has arrived: that costs no attempt.
-            if ((await part.status(prepared)).received_bytes or 0) <= offset:
+            arrived = ((await part.status(prepared)).received_bytes or 0) - offset
+            if arrived <= 0:
                 raise
-            return Defer(self.settings.video_poll_seconds[0], Reason.PROCESSING)
+            # A part has arrived: that costs no attempt.
+            wait = self.settings.video_poll_seconds[0]
+            rate = arrived / (time.monotonic() - began_at + wait)
+            if rate < BYTES_PER_SECOND_MIN and self._age(step) > self.settings.processing_seconds_max:
+                return await self.replace([part], f"its bytes come at {rate:.0f} a second")
+            return Defer(wait, Reason.PROCESSING)
         await self.ledger.done(UPLOAD, {"handle": prepared.handle})
         return None
 
@@ -213,7 +220,8 @@ class Preparation:
 
     async def _await_part(self, part: Part, step: Step) -> AlreadyPublished | Outcome | None:
         status = await part.status(_prepared([step])[0])
-        age = self._age(step)
+        # Meta's part begins when the bytes are there.
+        age = self._age(self.trail.uploaded(step.detail["handle"]) or step)
         match status.state:
             case HandleState.READY:
                 return None
@@ -222,7 +230,7 @@ class Preparation:
             case HandleState.PROCESSING if age > self.settings.processing_seconds_max:
                 return await self.replace([part], f"its processing has taken {age:.0f} s")
             case HandleState.GONE if age > self.settings.unreadable_seconds:
-                return await self._unreadable(part, age)
+                return await self._unreadable(part, step, age)
             case HandleState.PROCESSING | HandleState.GONE:
                 return Defer(growing(self._poll_seconds(part), age), Reason.PROCESSING)
             case HandleState.FAILED:
@@ -233,8 +241,8 @@ class Preparation:
             case _:
                 assert_never(status.state)
 
-    async def _unreadable(self, part: Part, age: float) -> Outcome | None:
-        """Go on with a handle whose status can't be read: reads have failed for weeks while publishing worked.
+    async def _unreadable(self, part: Part, step: Step, age: float) -> Outcome | None:
+        """Go on with a handle that can't be read: reads have failed for weeks while publishing worked.
 
         See postiz-app#1562. A container is published all the same: the call tells more. A Page's video is waited for,
         made once more in case it is really gone, and given up when it grows old.
@@ -243,7 +251,7 @@ class Preparation:
             return None
         why = f"expected to read how the {part.name} stands, found that it can't be read for {age:.0f} s"
         delay = growing((self._poll_seconds(part)[0], UNREADABLE_WAIT_SECONDS[1]), age)
-        if age + delay > self.settings.handle_age_seconds_max:
+        if self._age(step) + delay > self.settings.handle_age_seconds_max:
             return Dead(why, "media_unreadable")
         if age > self.settings.gone_seconds and not self.trail.was_unreadable(part.name):
             await self._discard(part, "it can't be read", {"unreadable": True})

@@ -92,7 +92,9 @@ class PublisherSettings(Settings):
     video_poll_seconds: tuple[float, float] = Field(
         default=(5, 60), description="First and longest wait for a video; doubling."
     )
-    processing_seconds_max: Seconds = Field(default=900, description="Processing that takes longer has failed.")
+    processing_seconds_max: Seconds = Field(
+        default=900, description="Processing that takes longer has failed, and an upload that only drips for so long."
+    )
     unreadable_seconds: Seconds = Field(
         default=60, description="A container whose status can't be read for so long is published all the same."
     )

@@ -61,9 +61,10 @@ class Trail:
         """Return the handles of a part that were given up because they failed, not because they were old."""
         return [step for step in self._refused(name) if step.detail["failed"]]
 
-    def is_uploaded(self, handle: str) -> bool:
-        """Tell whether the bytes of a handle are all there."""
-        return any(step.name == UPLOAD and step.detail["handle"] == handle for step in self.ledger.steps)
+    def uploaded(self, handle: str) -> Step | None:
+        """Return the step that says that the bytes of a handle are all there."""
+        steps = self.ledger.steps
+        return next((step for step in steps if step.name == UPLOAD and step.detail["handle"] == handle), None)
 
     def media_facts(self, request: str) -> list[JsonObject] | None:
         """Return what was found of the media of a request, if they were checked."""

@@ -18,7 +18,7 @@ from datetime import datetime
 
 from outbox.event import JsonObject
 from publisher.envelope import required_id
-from publisher.errors import GraphError, NoAnswer
+from publisher.errors import GraphError, MediaUnreachable, NoAnswer
 from publisher.page.account import Page
 from publisher.page.post import PagePart, PagePost, post_id
 from publisher.page.video_status import video_status
@@ -120,25 +120,34 @@ class SessionVideo(PagePart):
 
     async def send(self, prepared: Prepared, body: AsyncIterator[bytes], offset: int, size_bytes: int) -> None:
         """Send chunk after chunk. Raises NoAnswer where the file is too large for one go: the rest is for another."""
-        parameters = {"upload_phase": "transfer", "upload_session_id": prepared.more["session"]}
-        path, chunk, began_at = f"{self.page.id}/videos", bytearray(), time.monotonic()
-        async for some in body:
-            chunk += some
-            if len(chunk) >= CHUNK_BYTES or offset + len(chunk) >= size_bytes:
-                at = {"start_offset": str(offset)}
-                await self.page.graph.post_file(
-                    Endpoint.VIDEO_UPLOAD,
-                    path,
-                    self.page.token,
-                    parameters | at,
-                    field="video_file_chunk",
-                    name="chunk",
-                    content=bytes(chunk),
-                )
-                offset += len(chunk)
-                chunk.clear()
-                if offset < size_bytes and time.monotonic() - began_at > SENDING_SECONDS:
+        chunk, until = bytearray(), time.monotonic() + SENDING_SECONDS
+        try:
+            async for some in body:
+                chunk += some
+                is_late = time.monotonic() > until
+                if is_late or len(chunk) >= CHUNK_BYTES or offset + len(chunk) >= size_bytes:
+                    await self._transfer(prepared, chunk, offset)
+                    offset += len(chunk)
+                    chunk.clear()
+                if is_late and offset < size_bytes:
                     raise NoAnswer(f"expected to send the video within {SENDING_SECONDS:g} s, a part of it is left")
+        except MediaUnreachable:
+            if chunk:
+                await self._transfer(prepared, chunk, offset)
+            raise
+
+    async def _transfer(self, prepared: Prepared, chunk: bytearray, offset: int) -> None:
+        page = self.page
+        session = prepared.more["session"]
+        await page.graph.post_file(
+            Endpoint.VIDEO_UPLOAD,
+            f"{page.id}/videos",
+            page.token,
+            {"upload_phase": "transfer", "upload_session_id": session, "start_offset": str(offset)},
+            field="video_file_chunk",
+            name="chunk",
+            content=bytes(chunk),
+        )
 
     async def status(self, prepared: Prepared) -> HandleStatus:
         """Read how far upload and processing are."""
