@@ -92,8 +92,11 @@ class Preparation:
         except MediaUnsuitable as error:
             return Dead(str(error), "media_unsuitable", error.context)
         except MediaUnreachable as error:
-            if error.is_refusal and self.ledger.attempts >= UNREACHABLE_TRIES:
-                return Dead(str(error), "media_unreachable", error.context)
+            if error.is_refusal:
+                request = self._media_digest()
+                if self.trail.media_refusals(request) >= UNREACHABLE_TRIES:
+                    return Dead(str(error), "media_unreachable", error.context)
+                await self.ledger.refused(MEDIA, {"of": request, "error": str(error), **(error.context or {})})
             return Retry(str(error), context=error.context)
 
     async def _advance(self) -> list[Prepared] | AlreadyPublished | Outcome:

@@ -28,7 +28,7 @@ from publisher.preparation import AlreadyPublished, MediaSource, Preparation
 from publisher.reactions import classify
 from publisher.reconcile import LOOKING_SECONDS_MAX, Absent, Live, Person, Undecided, candidates
 from publisher.settings import PublisherSettings
-from publisher.trail import NO_ANSWER, PUBLISH, RECONCILE, Trail
+from publisher.trail import NO_ANSWER, PREPARE, PUBLISH, RECONCILE, Trail
 
 # "These photos were already posted" (sheet 4.5).
 ALREADY_POSTED = 1366051
@@ -76,7 +76,9 @@ class Saga:
         except (GraphError, NoAnswer) as error:
             # What happens around an irreversible call is caught there: this was a read, or preparing.
             failure = Failure.of(error)
-            tried = self.ledger.deferrals if failure.row.reaction is Reaction.DEFER else self.trail.tried(failure)
+            tried = self.trail.tried(failure)
+            if failure.row.tries:
+                await self.ledger.refused(PREPARE, failure.detail)
             limit_seconds = self.settings.limit_seconds
             if not isinstance(error, GraphError) or error.endpoint not in READS:
                 return outcome_of(failure, tried=tried, limit_seconds=limit_seconds)

@@ -4,6 +4,8 @@
                refused                         failed, expired, too old: another one is made
     upload     done                            the bytes of the container named in it are all there
     media      done                            the media was checked, where no other step says so
+               refused                         its host says no
+    prepare    refused                         an error of a call before the intent, where the table bounds how often
     publish    intent -> call -> done          it is live
                               -> refused       verified "answer": a definite refusal
                                                verified "not_sent": no connection, or the intent
@@ -31,6 +33,7 @@ from publisher.reactions import row_for
 
 PUBLISH = "publish"
 RECONCILE = "reconcile"
+PREPARE = "prepare"
 MEDIA = "media"
 UPLOAD = "upload"
 NO_ANSWER: JsonObject = {"error": "the call had no known answer"}
@@ -49,9 +52,9 @@ class Trail:
 
     def prepared_at(self) -> datetime:
         """Return when the newest handle was made; before the first one, when the post was due."""
-        made = next((step for step in reversed(self.ledger.steps) if "request" in step.detail), None)
+        made = [step for step in self.ledger.steps if step.state is StepState.DONE and "request" in step.detail]
         event = self.ledger.event
-        return event.publish_at or event.created_at if made is None or made.created_at is None else made.created_at
+        return (made[-1].created_at if made else None) or event.publish_at or event.created_at
 
     def was_unreadable(self, name: str) -> bool:
         """Tell whether a handle of a part was given up because it could not be read."""
@@ -74,6 +77,10 @@ class Trail:
                 facts: list[JsonObject] = media["facts"]
                 return facts
         return None
+
+    def media_refusals(self, request: str) -> int:
+        """How often a media host has refused the media of a request."""
+        return sum(1 for step in self._refused(MEDIA) if step.detail["of"] == request)
 
     def absences(self) -> int:
         """How many calls were found to have taken no effect, without an answer that blames the account or the app."""
@@ -124,9 +131,7 @@ class Trail:
         return next((step for step in self._evidence(intent) if step.detail["look"] == 0), None)
 
     def tried(self, failure: Failure) -> int:
-        """How often the reaction to an error was followed before."""
-        if failure.row.reaction is Reaction.RETRY:
-            return self.ledger.attempts
+        """How often the reaction to an error was followed before: other errors of the event don't count."""
         since = self._prepared_position() if failure.row.reaction is Reaction.WAIT else 0
         details = [s.detail for s in self.ledger.steps if s.state is StepState.REFUSED and s.position > since]
         return sum(1 for d in details if "code" in d and row_for(d["code"], d.get("subcode")) is failure.row)

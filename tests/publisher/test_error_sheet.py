@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from outbox.outcome import Dead, Defer, Hold, Retry
+from outbox.outcome import Dead, Hold, Outcome, Retry
 from publisher.error_table import UNLISTED, Reaction
 from publisher.reactions import row_for
-from tests.publisher.sheet import GENERAL, PAGE, SHEET, Line
+from tests.publisher.sheet import SHEET, WALKS, Line
 from tests.publisher.stage import Stage
 
 pytestmark = pytest.mark.anyio
 
 FAILED_CONTAINERS_MAX = 3
+PREPARED_BY = {"instagram": "create_container", "facebook": "upload_photo"}
 STATUS_LINES = [line for line in SHEET if "S" in line.seen_in]
 
 
@@ -50,20 +51,38 @@ async def test_a_status_text_that_nobody_knows_has_other_containers_made(stage: 
 
 
 @pytest.mark.parametrize(
-    "line", [line for line in (*GENERAL, *PAGE) if line.times is not None], ids=lambda line: line.id
+    ("line", "platform"),
+    [(line, platform) for line, platform in WALKS if line.times is not None],
+    ids=lambda value: value.id if isinstance(value, Line) else value,
 )
-async def test_an_error_of_a_page_that_stays_ends_after_as_many_tries_as_the_sheet_says(
-    stage: Stage, line: Line
+async def test_an_error_that_stays_ends_after_as_many_tries_as_the_sheet_says(
+    stage: Stage, line: Line, platform: str
 ) -> None:
-    """Each try costs an attempt, but where it is a pause."""
-    await stage.graph.fault("upload_photo", "error", code=line.code, subcode=line.subcode, times=None)
-    event = await stage.approve("facebook image")
-    if line.reaction is Reaction.DEFER:
-        outcomes = [await stage.dispatch(event, deferrals=paused) for paused in range(2)]
-    else:
-        outcomes = [each for each in (await stage.play(event)).outcomes if not isinstance(each, Defer)]
+    """Each try costs an attempt, but where it is a pause; other failures and waits before it don't count."""
+    call, others = PREPARED_BY[platform], 3
+    await stage.graph.fault(call, "error", code=2, times=others)
+    event = await stage.approve(f"{platform} image")
+    outcomes: list[Outcome] = []
+    while not outcomes or not isinstance(outcomes[-1], Dead):
+        if len(outcomes) == others:
+            await stage.graph.fault(call, **line.script(), times=None)
+        outcomes.append(await stage.dispatch(event, attempts=len(outcomes), deferrals=len(outcomes)))
+        assert len(outcomes) < 10
     assert [type(outcome) for outcome in outcomes] == [
+        *[Retry] * others,
         *[Hold if line.reaction is Reaction.DEFER else Retry] * (line.times or 0),
         Dead,
     ]
     assert await stage.live_count() == 0
+
+
+async def test_refusals_of_a_media_host_are_counted_by_themselves(stage: Stage) -> None:
+    """Three failures of Meta's before the first 404 are no reason to give the file up."""
+    await stage.graph.fault("create_container", "error", code=2, times=3)
+    event = await stage.approve("instagram image", file="late.jpg")
+    stage.files["late.jpg"] = stage.files["story.jpg"]
+    outcomes = [await stage.dispatch(event, attempts=attempts) for attempts in range(3)]
+    await stage.execute("delete from outbox.steps")  # what was found of the media, too
+    del stage.files["late.jpg"]
+    outcomes += [await stage.dispatch(event, attempts=3 + attempts) for attempts in range(4)]
+    assert [type(outcome) for outcome in outcomes] == [*[Retry] * 6, Dead]
