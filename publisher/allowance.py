@@ -42,6 +42,8 @@ LOOK_SECONDS = 600.0
 STEP_SECONDS = 3600.0
 """Where nobody knows when a place becomes free, by the hour (sheet 4.3, 9/2207042)."""
 MARGIN_SECONDS = 5.0
+NO_PLACE = "expected a free place among the account's {what} of 24 hours, found none"
+"""Why an event waits, by which those that wait for a place are known from those that wait for the pace or a host."""
 
 log = structlog.get_logger()
 
@@ -73,7 +75,7 @@ left join social.usage as u on u.subject = wanted.subject
 RANK: LiteralString = """
 select count(*) from (
   select from outbox.waiting as w
-  where w.key = %(account)s and w.reason = 'rate_limited' and w.event_id < %(event_id)s
+  where w.key = %(account)s and w.reason = 'rate_limited' and w.error = %(why)s and w.event_id < %(event_id)s
   limit 10000
 ) as earlier
 """
@@ -169,7 +171,7 @@ class Allowances:
             return None
         used = (await self._look(account)).containers
         if len(used) >= CONTAINERS_MAX:
-            return await self._defer(account, event_id, used, len(used), CONTAINERS_MAX)
+            return await self._defer(account, event_id, "containers", ages=used, count=len(used), total=CONTAINERS_MAX)
         passes.count = int(CONTAINERS_MAX * NEAR) - len(used) - 1
         passes.until = time.monotonic() + LOOK_SECONDS
         return None
@@ -184,7 +186,8 @@ class Allowances:
         ages = used.reels if is_page_reel else used.publishes
         count, total = (len(ages), PAGE_REELS_MAX) if is_page_reel else await self._asked(allowance, used)
         if total is not None and count >= total:
-            return await self._defer(account, event_id, ages, count, total)
+            what = "reels" if is_page_reel else "publishes"
+            return await self._defer(account, event_id, what, ages=ages, count=count, total=total)
         passes.count = 0 if total is None else int(total * NEAR) - count - 1
         passes.until = time.monotonic() + LOOK_SECONDS
         return None
@@ -221,11 +224,17 @@ class Allowances:
             await connection.execute(STORE, arguments)
         return asked
 
-    async def _defer(self, account: str, event_id: EventId, ages: Sequence[float], count: int, total: int) -> Defer:
+    async def _defer(
+        self, account: str, event_id: EventId, what: str, *, ages: Sequence[float], count: int, total: int
+    ) -> Defer:
+        """Put an event off behind the earlier ones that wait for the same, and for nothing else."""
+        why = NO_PLACE.format(what=what)
+        arguments = {"account": account, "event_id": event_id, "why": why}
         async with self.connections.connection() as connection:
-            row = await (await connection.execute(RANK, {"account": account, "event_id": event_id})).fetchone()
+            row = await (await connection.execute(RANK, arguments)).fetchone()
         assert row is not None
-        return Defer(place_seconds(ages, count, total, row[0]), Reason.RATE_LIMITED)
+        context = {"used": count, "total": total}
+        return Defer(place_seconds(ages, count, total, row[0]), Reason.RATE_LIMITED, why, context)
 
     async def _look(self, account: str) -> Used:
         async with self.connections.connection() as connection:

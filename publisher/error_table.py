@@ -79,6 +79,7 @@ GENERAL = (
         wait_seconds=DAY, hold="account"),
     Row(9, 2207042, DEFER, "publishing quota used up", "codes", definite=True),
     Row(10, None, TOKEN, "permission missing or removed, or not a professional account", "guide", definite=True),
+    # Of a token: an account has one of its own, and others of the same user pause when they meet it.
     Row(17, None, DEFER, "the user's rate limit", "rates"),
     Row(24, 2207006, NEW_CONTAINER, "media not found", "codes", definite=True, tries=2, then=TOKEN),
     Row(24, 2207008, WAIT, "unknown or expired container", "codes", definite=True, tries=2, then=NEW_CONTAINER),

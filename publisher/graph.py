@@ -1,6 +1,8 @@
 """One call of the Graph API: an answer, a GraphError, or NoAnswer. It repeats nothing and decides nothing.
 
-Tokens travel in the Authorization header, parameters of a POST in the form: no proxy logs either.
+Tokens travel in the Authorization header, parameters of a POST in the form: proxies log neither. Two calls have a token
+in their address, where Meta shows it: `refresh_access_token`, and `debug_token` the one that it inspects. A read's
+address has its appsecret_proof, which is of use with that token alone.
 """
 
 from __future__ import annotations

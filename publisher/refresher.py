@@ -96,7 +96,10 @@ class Refresher:
             "life_seconds": life_seconds,
         }
         async with self.connections.connection() as connection:
-            await connection.execute(STORE, arguments)
+            stored = await connection.execute(STORE, arguments)
+        if stored.rowcount == 0:
+            log.info("token.replaced", key=key, next="the refreshed one is forgotten: another was set meanwhile")
+            return True
         self.metrics.refreshes.labels("refreshed").inc()
         log.info("token.refreshed", key=key, expires_in_days=round(life_seconds / 86_400))
         return True

@@ -8,14 +8,22 @@ from hypothesis import strategies as st
 
 from outbox.outcome import Defer, Hold, Published, Reason
 from publisher.accounts import show_account
-from publisher.allowance import CONTAINERS_MAX, DAY, MARGIN_SECONDS, PAGE_REELS_MAX, STEP_SECONDS, place_seconds
+from publisher.allowance import (
+    CONTAINERS_MAX,
+    DAY,
+    MARGIN_SECONDS,
+    NO_PLACE,
+    PAGE_REELS_MAX,
+    STEP_SECONDS,
+    place_seconds,
+)
 from tests.publisher.stage import Stage
 
 pytestmark = pytest.mark.anyio
 AGE_STEPS = "update outbox.steps set created_at = created_at - %s * interval '1 second'"
 WAIT = """
-insert into outbox.waiting (event_id, lane, key, reason, due_at, attempts, deferrals)
-select id, lane, key, 'rate_limited', clock_timestamp() + interval '1 hour', 0, 1 from outbox.events where id = %s
+insert into outbox.waiting (event_id, lane, key, reason, due_at, attempts, deferrals, error)
+select id, lane, key, 'rate_limited', clock_timestamp() + interval '1 hour', 0, 1, %s from outbox.events where id = %s
 """
 FILL = """
 insert into outbox.steps (event_id, position, name, state, detail, relay_id, created_at)
@@ -79,7 +87,7 @@ async def test_what_exceeds_the_quota_is_put_off_until_places_become_free(stage:
         assert isinstance(outcome, Defer)
         assert outcome.reason is Reason.RATE_LIMITED
         waits.append(outcome.delay_seconds)
-        await stage.execute(WAIT, event.id)
+        await stage.execute(WAIT, outcome.error, event.id)
         assert "publish intent" not in await stage.trail(event)
     assert waits == [pytest.approx(DAY - 7200, abs=60), pytest.approx(DAY - 3600, abs=60)]
     assert await stage.live_count() == 2
@@ -87,6 +95,26 @@ async def test_what_exceeds_the_quota_is_put_off_until_places_become_free(stage:
         "select quota_usage, quota_total, quota_state from social.account_states"
     )
     assert (usage, total, state) == (2, 2, "held")
+
+
+async def test_only_those_that_wait_for_a_place_come_before(stage: Stage) -> None:
+    """Not a Page's other posts, nor what waits for its turn or for a host: a place too late is never made up for."""
+    owner = await stage.owner("facebook")
+    await stage.execute(FILL_REELS, f"facebook:{owner.id}", PAGE_REELS_MAX)
+    await stage.execute("update outbox.steps set created_at = created_at - (event_id - 1000000) * interval '1 minute'")
+    waits = []
+    for error in (None, NO_PLACE.format(what="publishes"), NO_PLACE.format(what="reels")):
+        event = await stage.approve("facebook reel")
+        play = await stage.play(event, until=lambda it: isinstance(it, Defer) and it.reason is Reason.RATE_LIMITED)
+        assert isinstance(play.end, Defer)
+        assert play.end.context == {"used": PAGE_REELS_MAX, "total": PAGE_REELS_MAX}
+        waits.append(play.end.delay_seconds)
+        await stage.execute(WAIT, error, event.id)
+    event = await stage.approve("facebook reel")
+    play = await stage.play(event, until=lambda it: isinstance(it, Defer) and it.reason is Reason.RATE_LIMITED)
+    assert isinstance(play.end, Defer)
+    assert waits == [pytest.approx(waits[0], abs=20)] * 3
+    assert play.end.delay_seconds == pytest.approx(waits[0] + 60, abs=20)
 
 
 async def test_an_event_that_was_put_off_goes_on_when_its_place_is_free(stage: Stage) -> None:

@@ -220,6 +220,7 @@ async def test_a_token_that_a_person_sets_meanwhile_stays(stage: Stage) -> None:
         await stage.graph.control("POST", f"faults/{fault}/resume", {})
     [(ciphertext,)] = await stage.rows(CIPHERTEXT)
     assert stage.keys.decrypt(bytes(ciphertext)).get_secret_value() == "IGAAfrom-a-person"
+    assert stage.metric("outbox_token_refreshes_total", result="refreshed") == 0
 
 
 async def test_a_refusal_of_the_old_token_does_not_hold_the_account_for_the_new_one(stage: Stage) -> None:
