@@ -2,7 +2,8 @@
 -- it takes beside on at least one of them; and refuses an account that it names twice. All of it would otherwise only be
 -- found out when it is published. The shape of single values is left to the constraints of the table.
 --
--- Each insert of a variant pays for this: where nothing is to be refused, that is one statement and two conditions.
+-- Each insert of a variant pays for this. Starting a statement costs by its expressions: so the usual variant is let through
+-- by a short one, which knows what follows from the rules below and refuses nothing.
 --
 -- Called by: the triggers on social.content_variants and social.variant_accounts.
 -- Locks:     the variant's row for no key update, where an account is added to it: social.emit_added() may write it.
@@ -73,6 +74,19 @@ declare
   given text[];
   taken text[];
 begin
+  -- Most variants have one medium, fetched by its URL, and a caption at most: that these are right a plain look says.
+  if tg_op = 'INSERT' and not new.upload and num_nonnulls(
+    new.media, new.link, new.alt_text, new.user_tags, new.collaborators, new.location_id, new.cover_url,
+    new.thumb_offset_ms, new.share_to_feed, new.video_title
+  ) = 0 then
+    perform from social.accounts as a
+    join social.placements as p on p.platform = a.platform and p.placement = new.placement
+    where a.id = new.account_id and p.media_max = 1 and new.media_type = any (p.kinds)
+      and (new.caption is null or 'caption' = any (p.takes));
+    if found then
+      return null;
+    end if;
+  end if;
   select a.platform, p.takes, social.placement_problem(new, p) as problem into own
   from social.accounts as a
   left join social.placements as p on p.platform = a.platform and p.placement = new.placement

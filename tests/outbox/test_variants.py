@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import product
 from typing import Any, LiteralString
 from uuid import UUID
 
@@ -325,6 +326,55 @@ def test_a_variant_that_breaks_a_rule_is_refused(
     with pytest.raises(errors.CheckViolation) as raised:
         application.execute(statement, [ACCOUNT])
     assert raised.value.diag.constraint_name == name
+
+
+INSERT: LiteralString = """
+insert into social.content_variants (content_item_id, account_id, placement, media_type, media_url, caption, upload)
+select i.id, a.id, %(placement)s, %(media_type)s, %(media_url)s, %(caption)s, %(upload)s
+from social.accounts as a, social.content_items as i
+where a.platform = %(platform)s
+returning id
+"""
+UPDATE: LiteralString = "update social.content_variants set caption = caption where id = %(id)s"
+USUAL: LiteralString = "set session_replication_role = origin"
+NO_TRIGGERS: LiteralString = "set session_replication_role = replica"
+
+
+def is_refused(connection: psycopg.Connection, statement: LiteralString, arguments: dict[str, Any]) -> bool:
+    """Whether it breaks a rule; nothing is left of it."""
+    try:
+        with connection.transaction(force_rollback=True):
+            connection.execute(statement, arguments)
+    except errors.CheckViolation:
+        return True
+    return False
+
+
+def test_an_insert_is_held_to_the_rules_that_an_update_is_held_to(application: psycopg.Connection) -> None:
+    """The short way that a usual variant is let through by lets nothing else through."""
+    add_page(application)
+    application.execute("insert into social.content_items default values")
+    placements = application.execute("select distinct placement from social.placements").fetchall()
+    variants: list[dict[str, Any]] = [
+        {
+            "platform": platform,
+            "placement": placement,
+            "media_type": media_type,
+            "media_url": media_type and MEDIA,
+            "caption": caption,
+            "upload": upload,
+        }
+        for platform, (placement,), media_type, caption, upload in product(
+            ["instagram", "facebook"], placements, ["image", "video", None], [None, "", "Ripe"], [False, True]
+        )
+    ]
+    by_insert = [is_refused(application, INSERT, variant) for variant in variants]
+    application.execute(NO_TRIGGERS)
+    stored = [{"id": value(application, INSERT, variant)} for variant in variants]
+    application.execute(USUAL)
+    by_update = [is_refused(application, UPDATE, variant) for variant in stored]
+    assert [v for v, one, other in zip(variants, by_insert, by_update, strict=True) if one != other] == []
+    assert set(by_insert) == {True, False}
 
 
 def test_an_account_on_a_post_is_a_page(application: psycopg.Connection) -> None:
