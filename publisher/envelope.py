@@ -10,8 +10,8 @@ from pydantic import SecretStr
 
 from outbox.event import JsonObject
 from publisher.errors import GraphError, NoAnswer
-from publisher.limits import regain_seconds
 from publisher.placement import Endpoint
+from publisher.usage import regain_seconds
 
 # The upload host gives its errors no code (Meta: IG resumable uploads); this is the Video API's "problem uploading".
 UPLOAD_PROBLEM = 6001

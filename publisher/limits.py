@@ -1,17 +1,10 @@
-"""From an error to how long to wait and who waits. Pure.
-
-Graph documents no Retry-After. The one machine-readable wait is `estimated_time_to_regain_access` in the header
-X-Business-Use-Case-Usage, in minutes (Meta: Graph API rate limiting); 0 in it says nothing.
-"""
+"""From an error to how long to wait and who waits. Pure."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self, assert_never
-
-import orjson
+from typing import Self, assert_never
 
 from outbox.event import JsonObject
 from outbox.outcome import Dead, Defer, Hold, Reason, Retry
@@ -20,9 +13,6 @@ from publisher.errors import GraphError, NoAnswer
 from publisher.placement import ACCOUNT_READS
 from publisher.reactions import classify, row_for
 
-USAGE_HEADER = "X-Business-Use-Case-Usage"
-RETRY_AFTER_HEADER = "Retry-After"
-REGAIN_SECONDS_MAX = 24 * 3600.0
 # "Bad parameter", and with 33 "the object does not exist": of a read neither says anything about the post.
 UNREADABLE = 100
 UNREADABLE_WAIT_SECONDS = (30.0, 900.0)
@@ -129,31 +119,7 @@ def read_outcome_of(
     return Defer(growing(UNREADABLE_WAIT_SECONDS, waited_seconds), Reason.PROCESSING, message, context)
 
 
-def regain_seconds(headers: Mapping[str, str]) -> float | None:
-    """Return how long Graph says that the limit lasts, at most a day; None where it says nothing."""
-    waits = [0.0]
-    after = headers.get(RETRY_AFTER_HEADER, "")
-    if after.isdecimal():
-        waits.append(float(after))
-    try:
-        usage = orjson.loads(headers.get(USAGE_HEADER, "{}"))
-    except orjson.JSONDecodeError:
-        usage = {}
-    waits.extend(60.0 * minutes for minutes in _estimates(usage))
-    longest = min(max(waits), REGAIN_SECONDS_MAX)
-    return longest or None
-
-
 def growing(first_and_longest: tuple[float, float], elapsed_seconds: float) -> float:
     """Return the next wait of a doubling series from how long it has lasted: no counter needs to be kept."""
     first, longest = first_and_longest
     return min(max(elapsed_seconds, 0.0) + first, longest)
-
-
-def _estimates(usage: Any) -> list[float]:
-    """The header holds lists of objects by business or account id; anything else in it is ignored."""
-    if not isinstance(usage, dict):
-        return []
-    rows = [row for rows in usage.values() if isinstance(rows, list) for row in rows if isinstance(row, dict)]
-    minutes = [row.get("estimated_time_to_regain_access") for row in rows]
-    return [float(value) for value in minutes if isinstance(value, int | float) and value > 0]

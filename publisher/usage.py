@@ -25,6 +25,7 @@ APP = "app"
 APP_HEADER = "X-App-Usage"
 BUSINESS_HEADER = "X-Business-Use-Case-Usage"
 PAGE_HEADER = "X-Page-Usage"
+RETRY_AFTER_HEADER = "Retry-After"
 
 HEADERS_MAX = 4096
 """How many texts of headers are remembered: figures are whole, so the same ones come again and again."""
@@ -84,6 +85,16 @@ def read_usage(headers: Mapping[str, str], account: str) -> dict[str, Usage]:
     if (business or page) and (used := _read_account(business, page)) is not None:
         found[account] = used
     return found
+
+
+def regain_seconds(headers: Mapping[str, str]) -> float | None:
+    """Return how long the headers of an error say that the limit lasts, at most a day; None where they say nothing.
+
+    Graph documents no Retry-After; where it comes all the same, the longer of both counts (sheet 5.3).
+    """
+    after, used = headers.get(RETRY_AFTER_HEADER, ""), _read_account(headers.get(BUSINESS_HEADER), None)
+    stated = 0.0 if used is None else used.regain_seconds
+    return min(max(float(after) if after.isdecimal() else 0.0, stated), 24 * HOUR) or None
 
 
 def pause_seconds(percent: int, first_and_longest: tuple[float, float]) -> float:

@@ -9,8 +9,9 @@ import pytest
 
 from outbox.outcome import Dead, Defer, Hold, Retry
 from publisher.errors import GraphError, NoAnswer
-from publisher.limits import Failure, growing, outcome_of, read_outcome_of, regain_seconds
+from publisher.limits import Failure, growing, outcome_of, read_outcome_of
 from publisher.placement import Endpoint
+from publisher.usage import regain_seconds
 
 
 def failure(code: int, subcode: int | None = None, regain: float | None = None) -> Failure:
@@ -33,7 +34,10 @@ def failure(code: int, subcode: int | None = None, regain: float | None = None) 
         ({"X-Business-Use-Case-Usage": "{not json"}, None),
         ({"X-Business-Use-Case-Usage": '["what"]'}, None),
         ({"X-Business-Use-Case-Usage": '{"1":[{"estimated_time_to_regain_access":9999999}]}'}, 86_400.0),
+        ({"X-Business-Use-Case-Usage": '{"1":[{"estimated_time_to_regain_access":true}]}'}, None),
         ({"Retry-After": "30"}, 30.0),
+        ({"Retry-After": "30", "X-Business-Use-Case-Usage": '{"1":[{"estimated_time_to_regain_access":3}]}'}, 180.0),
+        ({"Retry-After": "9" * 400}, 86_400.0),
         ({"Retry-After": "soon"}, None),
     ],
 )
