@@ -280,7 +280,7 @@ class Saga:
 
     async def _done(self, remote_id: str | None, verified: str) -> Published:
         step = await self.ledger.done(PUBLISH, {"remote_id": remote_id, "verified": verified})
-        log.info("story.published", event_id=self.ledger.event.id, remote_id=remote_id, verified=verified)
+        log.info("post.published", event_id=self.ledger.event.id, remote_id=remote_id, verified=verified)
         return await self._report(step.detail)
 
     async def _report(self, done: JsonObject) -> Published:

@@ -31,7 +31,7 @@ async def test_no_secret_gets_out(stage: Stage, kind: str) -> None:
         "media.prepared",
         "publish.failed",
         "publish.reconciled",
-        "story.published",
+        "post.published",
         "variant.looked_up",
     }
 
