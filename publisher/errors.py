@@ -66,6 +66,11 @@ class GraphError(PublisherError):
         self.is_transient = is_transient
         self.resume_at = resume_at
 
+    @property
+    def is_missing(self) -> bool:
+        """The object does not exist for this token, or can't be read just now: Graph says the same of both."""
+        return (self.code, self.subcode) == (100, 33)
+
 
 class NoAnswer(PublisherError):
     """No definite answer came: a time-out, a reset, HTML, a bare 5xx. The call may have gone through."""

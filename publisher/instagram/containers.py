@@ -101,7 +101,7 @@ async def container_status(account: InstagramAccount, handle: str, *, is_uploade
     try:
         answer = await account.graph.get(Endpoint.CONTAINER, handle, account.token, {"fields": fields})
     except GraphError as error:
-        if (error.code, error.subcode) == (100, 33):
+        if error.is_missing:
             return HandleStatus(HandleState.GONE, str(error))
         raise
     state = _STATES.get(str(answer.get("status_code")), HandleState.GONE)

@@ -86,7 +86,7 @@ class PhotoPost(PagePost):
             try:
                 answer = await self.page.graph.get(Endpoint.PHOTO, handle, self.page.token, {"fields": "page_story_id"})
             except GraphError as error:
-                if (error.code, error.subcode) != (100, 33):
+                if not error.is_missing:
                     raise
                 status = HandleStatus(HandleState.GONE, str(error))
                 continue

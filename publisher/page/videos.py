@@ -190,7 +190,7 @@ async def read_video(page: Page, video: str) -> HandleStatus:
     try:
         answer = await page.graph.get(Endpoint.VIDEO, video, page.token, {"fields": "status"})
     except GraphError as error:
-        if (error.code, error.subcode) == (100, 33):
+        if error.is_missing:
             return HandleStatus(HandleState.GONE, str(error))
         raise
     return video_status(answer.get("status"))
