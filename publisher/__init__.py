@@ -15,7 +15,6 @@
       |- trail.py              what the steps so far say
       |- looker.py             looks what became of a call, and keeps what it found
       |- reconcile.py          pure: from evidence to live, absent, undecided, person
-      |- verify.py             pure: the same after a restore, for what the log has forgotten
       |- limits.py             pure: from an error to a hold, a retry, an end
       v
     placement.py               what a placement can do: its parts, publish, look
@@ -33,6 +32,8 @@
 
     refresher.py, gauges.py    beside the handler: tokens refreshed before they expire; accounts counted by state
     finder.py                  beside it too: which post a success became, where no answer named it
+    verifier.py                looks, after a restore, for what the log has forgotten
+      |- verify.py             pure: from what is live to a verdict
     accounts.py                what the command line does with accounts; inspection.py asks what a token is good for
     sandbox/                   a Graph API simulator; knows Meta's documents, not this client for them
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 
 import anyio
@@ -20,18 +20,18 @@ from pydantic import ValidationError
 
 from outbox.event import Event, JsonObject
 from outbox.handler import Handler, Runtime
-from outbox.ledger import Ledger, Step
+from outbox.ledger import Ledger
 from outbox.outcome import Dead, Defer, Hold, Outcome, Published, Reason, Retry, Unknown
 from publisher.allowance import Allowance, Allowances
-from publisher.errors import GraphError, NoAnswer, SettingsUnsuitable, TokenUnreadable
+from publisher.errors import SettingsUnsuitable, TokenUnreadable
 from publisher.finder import Finder
 from publisher.gauges import Gauges
 from publisher.graph import GraphClient, open_graph
-from publisher.looker import Looker
+from publisher.looker import Looker, intended_of
 from publisher.media.client import MediaClient, open_media
 from publisher.meter import Meter
 from publisher.metrics import PublisherMetrics
-from publisher.placement import HandleState, HandleStatus, MediaType, Medium, Placement, PostType, Sight, text_digest
+from publisher.placement import Placement
 from publisher.placements import place
 from publisher.reconcile import LOOKING_SECONDS_MAX
 from publisher.refresher import Refresher
@@ -44,16 +44,13 @@ from publisher.variants import (
     Account,
     Connections,
     Lookup,
-    Variant,
     VariantCreated,
     Variants,
     count_misses,
     describe,
-    handles_elsewhere,
     known_elsewhere,
     unnamed_elsewhere,
 )
-from publisher.verify import Candidate, Continues, Surroundings, Unreadable, Verdict, verify
 
 # A wrong key ring is mended by a new setting, without a word to each account: short enough to notice.
 KEYS_HOLD_SECONDS = 600.0
@@ -77,15 +74,12 @@ async def open_handler(runtime: Runtime) -> AsyncIterator[Handler]:
 
 
 @asynccontextmanager
-async def open_handler_with(
-    runtime: Runtime, settings: PublisherSettings, *, with_services: bool = True
-) -> AsyncIterator[VariantHandler]:
-    """Open the handler with given settings.
+async def open_handler_with(runtime: Runtime, settings: PublisherSettings) -> AsyncIterator[VariantHandler]:
+    """Open the handler with given settings; while it is open limits are shared, tokens refreshed, gauges kept.
 
     Args:
         runtime: What the relay lends.
         settings: The publisher's.
-        with_services: Share what is known of limits, refresh tokens and keep gauges while it is open.
 
     Raises:
         SettingsUnsuitable: A lease would not outlive a call, or the keys for tokens are missing or wrong.
@@ -106,7 +100,7 @@ async def open_handler_with(
                 Gauges(connections, metrics),
                 Finder(connections, graph, keys),
             )
-            async with _beside(*services if with_services else ()):
+            async with _beside(*services):
                 variants, allowances = Variants(connections, meter.hear_of_app), Allowances(connections)
                 yield VariantHandler(
                     connections, variants, graph, media, keys, settings, metrics, meter=meter, allowances=allowances
@@ -154,56 +148,6 @@ class VariantHandler:
         outcome = await self._deliver(event, ledger)
         return _with_intent_open(outcome, self.settings) if ledger.open_intent() is not None else outcome
 
-    async def verify(self, event: Event, steps: list[Step], known_until: datetime) -> Verdict:
-        """Look whether a post that a restored log would publish is live already; writes nothing, publishes nothing.
-
-        Args:
-            event: The event.
-            steps: What the log knows of its saga.
-            known_until: What the log knows of is whole up to this instant.
-        """
-        ledger = Ledger(event, _write_nothing, steps)
-        try:
-            created = VariantCreated.model_validate(event.payload)
-        except ValidationError:
-            return Continues()
-        lookup = await self.variants.look_up(created)
-        variant, account = lookup.variant, lookup.account
-        if variant is None or account is None or refusal_of(event, lookup, variant, account) is not None:
-            return Continues()  # nothing is published of it
-        try:
-            placement = place(
-                _intended(ledger, variant), account, self.graph, self.keys.decrypt(account.token_ciphertext)
-            )
-            sight = await _whole_sight(placement, Trail(ledger), known_until)
-        except (TokenUnreadable, GraphError, NoAnswer) as error:
-            return Unreadable(f"{account.key} can't be looked at: {error}")
-        live = sight.live
-        intent = ledger.open_intent()
-        handles = frozenset(str(step.detail["handle"]) for step in steps if step.detail.get("handle") is not None)
-        candidate = Candidate(
-            account=account.key,
-            is_story=placement.name == "story",
-            post_type=placement.post_type,
-            # A text is all that a text post is known by, and Meta may have changed it: no other text excludes it.
-            text_digest=None if placement.post_type is PostType.TEXT else text_digest(placement.text),
-            due_at=max(event.created_at, event.publish_at or event.created_at),
-            handles=handles,
-            is_done=ledger.answer(PUBLISH) is not None,
-            is_prepared_published=sight.status.state is HandleState.PUBLISHED,
-            intent_at=None if intent is None else Trail(ledger).called_at(intent),
-        )
-        around = Surroundings(
-            now=lookup.now(),
-            known_until=known_until,
-            live=live,
-            known_ids=await known_elsewhere(self.connections, event.id, [each.id for each in live]),
-            known_handles=await handles_elsewhere(
-                self.connections, event.id, [each.handle for each in live if each.handle is not None]
-            ),
-        )
-        return verify(candidate, around)
-
     async def _deliver(self, event: Event, ledger: Ledger) -> Outcome:
         try:
             created = VariantCreated.model_validate(event.payload)
@@ -239,7 +183,7 @@ class VariantHandler:
             return refusal
         graph = self.graph.of(account.key)
         placement = place(variant, account, graph, token)
-        intended = _intended(ledger, variant)
+        intended = intended_of(Trail(ledger), variant)
         looked_for = placement if intended is variant else place(intended, account, graph, token)
         allowance = Allowance(self.allowances, account, event.id, graph, token)
         saga = self._saga(event, ledger, lookup, placement, looked_for, allowance=allowance, refusal=refusal)
@@ -306,37 +250,9 @@ class VariantHandler:
         return Defer(delay * jitter, Reason.MISSING, error, context)
 
 
-async def _whole_sight(placement: Placement, trail: Trail, since: datetime) -> Sight:
-    """Read what is live on the account, and what became of what is prepared, if all of it is."""
-    live = await placement.live(since)
-    steps = [step for part in placement.published_parts if (step := trail.prepared(part.name)) is not None]
-    if not steps or len(steps) < len(placement.published_parts):
-        return Sight(HandleStatus(HandleState.GONE), live)
-    sight = await placement.look([step.detail["handle"] for step in steps], since)
-    return replace(sight, live=(*sight.live, *live))
-
-
-async def _write_nothing(event: Event, _step: Step, _call_seconds: float | None) -> datetime:
-    raise AssertionError(f"verifying event {event.id} wrote a step")
-
-
 def _published(done: JsonObject) -> Published:
     """It is live, and its permalink can't be asked for."""
     return Published({**done, "permalink": None})
-
-
-def _intended(ledger: Ledger, variant: Variant) -> Variant:
-    """Return what an intent was about that is looked for: as that, whatever became of the variant since."""
-    intent = ledger.open_intent() or Trail(ledger).doubted()
-    if intent is None:
-        return variant
-    # Intents of the first release are stories.
-    placement = intent.detail.get("placement", "story")
-    shown = intent.detail["media_type"]
-    if placement == variant.placement and (not variant.media or shown in {"carousel", variant.media[0].media_type}):
-        return variant
-    medium = Medium(MediaType.VIDEO if shown == "video" else MediaType.IMAGE, "")
-    return replace(variant, placement=placement, media=(medium,))
 
 
 def _with_intent_open(outcome: Outcome, settings: PublisherSettings) -> Outcome:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import structlog
@@ -11,10 +11,11 @@ import structlog
 from outbox.event import JsonObject
 from outbox.ledger import Ledger, Step
 from publisher.metrics import PublisherMetrics
-from publisher.placement import Placement, PostType
+from publisher.placement import MediaType, Medium, Placement, PostType
 from publisher.reconcile import Evidence, Verdict, candidates, decide
 from publisher.settings import PublisherSettings
 from publisher.trail import RECONCILE, Trail
+from publisher.variants import Variant
 
 KnownElsewhere = Callable[[Sequence[str]], Awaitable[frozenset[str]]]
 """Returns those of some remote ids that other events published."""
@@ -23,6 +24,20 @@ UnnamedElsewhere = Callable[[datetime], Awaitable[int]]
 """Returns how many other events of the account were published since shortly before an instant, nobody knows as what."""
 
 log = structlog.get_logger()
+
+
+def intended_of(trail: Trail, variant: Variant) -> Variant:
+    """Return what an intent was about that is looked for: as that, whatever became of the variant since."""
+    intent = trail.ledger.open_intent() or trail.doubted()
+    if intent is None:
+        return variant
+    # Intents of the first release are stories.
+    placement = intent.detail.get("placement", "story")
+    shown = intent.detail["media_type"]
+    if placement == variant.placement and (not variant.media or shown in {"carousel", variant.media[0].media_type}):
+        return variant
+    medium = Medium(MediaType.VIDEO if shown == "video" else MediaType.IMAGE, "")
+    return replace(variant, placement=placement, media=(medium,))
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from psycopg.rows import TupleRow
 
     from outbox.recovery import Candidate, Recoverer, RecoveryState
-    from publisher.handler import VariantHandler
+    from publisher.verifier import Verifier
 
 LIMIT = 1000
 PUBLISHED_HERE = "variant.created"
@@ -152,11 +152,8 @@ async def _verify_all(
 ) -> list[Found]:
     from importlib.metadata import version  # noqa: PLC0415 (help needs none of it)
 
-    from prometheus_client import CollectorRegistry  # noqa: PLC0415
-
     from outbox.database import open_pool  # noqa: PLC0415
     from outbox.errors import Refused  # noqa: PLC0415
-    from outbox.handler import Runtime  # noqa: PLC0415
     from outbox.recovery import (  # noqa: PLC0415
         be_patient,
         count_candidates,
@@ -165,8 +162,8 @@ async def _verify_all(
         open_recoverer,
         stand_still,
     )
-    from publisher.handler import open_handler_with  # noqa: PLC0415
     from publisher.settings import PublisherSettings  # noqa: PLC0415
+    from publisher.verifier import open_verifier  # noqa: PLC0415
 
     state = await stand_still(connection, dry_run=dry_run)
     if state is None:
@@ -179,10 +176,7 @@ async def _verify_all(
         pool = await stack.enter_async_context(
             open_pool(dsn, application_name="outbox-recover", size_max=POOL_SIZE_MAX)
         )
-        runtime = Runtime(pool, CollectorRegistry())
-        handler = await stack.enter_async_context(
-            open_handler_with(runtime, PublisherSettings.load(), with_services=False)
-        )
+        verifier = await stack.enter_async_context(open_verifier(pool, PublisherSettings.load()))
         recoverer = None
         if not dry_run:
             recoverer = await stack.enter_async_context(
@@ -192,7 +186,7 @@ async def _verify_all(
         async for candidate in every_candidate(connection):
             if recoverer is not None:
                 await recoverer.renew()
-            each = await _look(candidate, handler, state.known_until)
+            each = await _look(candidate, verifier, state.known_until)
             if recoverer is not None:
                 await _keep(recoverer, candidate, each)
             found.append(each)
@@ -210,7 +204,7 @@ async def _keep(recoverer: Recoverer, candidate: Candidate, found: Found) -> Non
         await recoverer.found_live(candidate, "publish", found.remote_id)
 
 
-async def _look(candidate: Candidate, handler: VariantHandler, known_until: datetime) -> Found:
+async def _look(candidate: Candidate, verifier: Verifier, known_until: datetime) -> Found:
     from publisher.reconcile import Absent, Live, Person  # noqa: PLC0415 (help needs none of it)
     from publisher.verify import Continues, Unreadable  # noqa: PLC0415
 
@@ -219,7 +213,7 @@ async def _look(candidate: Candidate, handler: VariantHandler, known_until: date
         return Found(event.id, event.key, "person", "it waits for a person already")
     if event.type != PUBLISHED_HERE:
         return Found(event.id, event.key, "not_looked_for", f"{event.type} has no look: its handler is called (again)")
-    match await handler.verify(event, candidate.steps, known_until):
+    match await verifier.verify(event, candidate.steps, known_until):
         case Absent():
             return Found(event.id, event.key, "absent", "nothing like it is live: it will be published")
         case Continues():
