@@ -203,7 +203,7 @@ async def show_account(connection: AsyncConnection[TupleRow], key: str) -> Accou
         found = await (await cursor.execute(SHOW, {"key": key})).fetchone()
     if found is None:
         raise AccountInvalid(f"expected the key of an account, found {key}; outbox accounts list has them")
-    used = await look(connection, key)
+    [used] = await look(connection, [key])
     if key.startswith("instagram:"):
         return replace(found, container_count=len(used.containers), container_max=CONTAINERS_MAX)
     return replace(found, reel_count=len(used.reels), reel_max=PAGE_REELS_MAX)

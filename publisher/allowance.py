@@ -29,6 +29,7 @@ from outbox.outcome import Defer, Reason
 from publisher.errors import GraphError, NoAnswer
 from publisher.graph import GraphClient
 from publisher.placement import Endpoint, Placement
+from publisher.together import Together
 from publisher.variants import Account, Connections
 
 DAY = 86_400.0
@@ -48,28 +49,32 @@ NO_PLACE = "expected a free place among the account's {what} of 24 hours, found 
 log = structlog.get_logger()
 
 LOOK: LiteralString = """
-with own as materialized (
-  select s.event_id, s.state, s.position, s.detail ->> 'placement' as placement,
-    extract(epoch from clock_timestamp() - s.created_at)::float8 as age
-  from outbox.steps as s
-  where s.detail ? 'account' and s.detail ->> 'account' = %(account)s
-    and s.created_at > clock_timestamp() - interval '1 day'
-), published as (
-  select o.event_id, min(o.age) as age, bool_or(o.placement = 'reel') as is_reel
-  from own as o
-  where o.state = 'intent' and exists (
-    select from outbox.steps as d
-    where d.event_id = o.event_id and d.position > o.position and d.name = 'publish' and d.state = 'done'
-  )
-  group by o.event_id
-)
-select
-  array(select o.age from own as o where o.state = 'done' order by o.age desc) as containers,
-  array(select p.age from published as p order by p.age desc) as publishes,
-  array(select p.age from published as p where p.is_reel order by p.age desc) as reels,
+select used.containers, used.publishes, used.reels,
   u.quota_usage, u.quota_total, extract(epoch from clock_timestamp() - u.quota_read_at)::float8 as quota_age
-from (values (%(account)s)) as wanted (subject)
-left join social.usage as u on u.subject = wanted.subject
+from unnest(%(accounts)s::text[]) with ordinality as wanted (account, place)
+cross join lateral (
+  with own as materialized (
+    select s.event_id, s.state, s.position, s.detail ->> 'placement' as placement,
+      extract(epoch from clock_timestamp() - s.created_at)::float8 as age
+    from outbox.steps as s
+    where s.detail ? 'account' and s.detail ->> 'account' = wanted.account
+      and s.created_at > clock_timestamp() - interval '1 day'
+  ), published as (
+    select o.event_id, min(o.age) as age, bool_or(o.placement = 'reel') as is_reel
+    from own as o
+    where o.state = 'intent' and exists (
+      select from outbox.steps as d
+      where d.event_id = o.event_id and d.position > o.position and d.name = 'publish' and d.state = 'done'
+    )
+    group by o.event_id
+  )
+  select
+    array(select o.age from own as o where o.state = 'done' order by o.age desc) as containers,
+    array(select p.age from published as p order by p.age desc) as publishes,
+    array(select p.age from published as p where p.is_reel order by p.age desc) as reels
+) as used
+left join social.usage as u on u.subject = wanted.account
+order by wanted.place
 """
 
 RANK: LiteralString = """
@@ -82,7 +87,7 @@ select count(*) from (
 
 STORE: LiteralString = """
 insert into social.usage as u (subject, quota_usage, quota_total, quota_read_at)
-values (%(account)s, %(quota_usage)s, %(quota_total)s, clock_timestamp())
+select *, clock_timestamp() from unnest(%(accounts)s::text[], %(usages)s::integer[], %(totals)s::integer[])
 on conflict (subject) do update
 set quota_usage = excluded.quota_usage, quota_total = excluded.quota_total, quota_read_at = excluded.quota_read_at
 """
@@ -117,12 +122,10 @@ class Used:
         return max(ours, self.quota_usage + since)
 
 
-async def look(connection: AsyncConnection[TupleRow], account: str) -> Used:
-    """Return what an account, named by its key, has used up."""
+async def look(connection: AsyncConnection[TupleRow], accounts: Sequence[str]) -> list[Used]:
+    """Return what accounts, named by their keys, have used up, in their order."""
     async with connection.cursor(row_factory=class_row(Used)) as cursor:
-        used = await (await cursor.execute(LOOK, {"account": account})).fetchone()
-    assert used is not None
-    return used
+        return await (await cursor.execute(LOOK, {"accounts": list(accounts)})).fetchall()
 
 
 def place_seconds(ages: Sequence[float], count: int, total: int, rank: int) -> float:
@@ -163,15 +166,24 @@ class Allowances:
     connections: Connections
     _containers: dict[str, Passes] = field(default_factory=dict)
     _publishes: dict[str, Passes] = field(default_factory=dict)
+    _looks: Together[str, Used] = field(init=False)
+    _asks: Together[tuple[str, int, int], None] = field(init=False)
 
-    async def admit_container(self, account: str, event_id: EventId) -> Defer | None:
+    def __post_init__(self) -> None:
+        self._looks, self._asks = Together(self._look), Together(self._store)
+
+    async def admit_container(self, allowance: Allowance) -> Defer | None:
         """Tell whether the account may make another container now; None: it may."""
+        account = allowance.account.key
         passes = self._containers.setdefault(account, Passes())
         if passes.take():
             return None
-        used = (await self._look(account)).containers
+        allowance.seen = await self._looks.ask(account)
+        used = allowance.seen.containers
         if len(used) >= CONTAINERS_MAX:
-            return await self._defer(account, event_id, "containers", ages=used, count=len(used), total=CONTAINERS_MAX)
+            return await self._defer(
+                account, allowance.event_id, "containers", ages=used, count=len(used), total=CONTAINERS_MAX
+            )
         passes.count = int(CONTAINERS_MAX * NEAR) - len(used) - 1
         passes.until = time.monotonic() + LOOK_SECONDS
         return None
@@ -182,7 +194,8 @@ class Allowances:
         passes = self._publishes.setdefault(f"{account} reels" if is_page_reel else account, Passes())
         if passes.take():
             return None
-        used = await self._look(account)
+        # Nothing of the account goes live between the look at its containers and this one.
+        used = allowance.seen or await self._looks.ask(account)
         ages = used.reels if is_page_reel else used.publishes
         count, total = (len(ages), PAGE_REELS_MAX) if is_page_reel else await self._asked(allowance, used)
         if total is not None and count >= total:
@@ -198,7 +211,7 @@ class Allowances:
         asked = await self._ask(allowance)
         if asked is None or asked[0] < asked[1]:
             return None
-        ages = (await self._look(allowance.account.key)).publishes
+        ages = (await self._looks.ask(allowance.account.key)).publishes
         return place_seconds(ages, *asked, 0)
 
     async def _asked(self, allowance: Allowance, used: Used) -> tuple[int, int | None]:
@@ -219,9 +232,7 @@ class Allowances:
         except (GraphError, NoAnswer) as error:
             log.info("quota.unreadable", key=allowance.account.key, error=str(error))
             return None
-        async with self.connections.connection() as connection:
-            arguments = {"account": allowance.account.key, "quota_usage": asked[0], "quota_total": asked[1]}
-            await connection.execute(STORE, arguments)
+        await self._asks.ask((allowance.account.key, *asked))
         return asked
 
     async def _defer(
@@ -236,26 +247,44 @@ class Allowances:
         context = {"used": count, "total": total}
         return Defer(place_seconds(ages, count, total, row[0]), Reason.RATE_LIMITED, why, context)
 
-    async def _look(self, account: str) -> Used:
+    async def _look(self, accounts: Sequence[str]) -> list[Used]:
         async with self.connections.connection() as connection:
-            return await look(connection, account)
+            return await look(connection, accounts)
+
+    async def _store(self, said: Sequence[tuple[str, int, int]]) -> list[None]:
+        # Each account once, and all relays in one order: rows are locked in it.
+        accounts, usages, totals = zip(*sorted({each[0]: each for each in said}.values()), strict=True)
+        arguments = {"accounts": list(accounts), "usages": list(usages), "totals": list(totals)}
+        async with self.connections.connection() as connection:
+            await connection.execute(STORE, arguments)
+        return [None] * len(said)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Allowance:
-    """What one event's account may do: asked before a container, and before an intent."""
+    """What one event's account may do: asked before a container, and before an intent; for one dispatch.
+
+    Attributes:
+        allowances: What is known of all accounts.
+        account: Whose.
+        event_id: Of the event that asks.
+        graph: Asks Meta as the account.
+        token: The account's.
+        seen: What the account had used up when a container was asked for.
+    """
 
     allowances: Allowances
     account: Account
     event_id: EventId
     graph: GraphClient
     token: SecretStr
+    seen: Used | None = None
 
     async def admit_part(self) -> Defer | None:
         """Tell whether another part may be made now."""
         if self.account.platform != "instagram":
             return None
-        return await self.allowances.admit_container(self.account.key, self.event_id)
+        return await self.allowances.admit_container(self)
 
     async def admit_publish(self, placement: Placement) -> Defer | None:
         """Tell whether the post may go live now."""

@@ -11,7 +11,7 @@ import hashlib
 import hmac
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from copy import copy
 from functools import lru_cache
 from types import MappingProxyType
@@ -42,8 +42,7 @@ UPLOAD_HOST = "rupload.facebook.com"
 FORM: Final[Mapping[str, str]] = {hdrs.CONTENT_TYPE: "application/x-www-form-urlencoded"}
 PROOFS_MAX = 4096
 QUERIES_MAX = 512
-
-_NO_LIMIT: Final = nullcontext()
+ADDRESSES_MAX = 4096
 
 log = structlog.get_logger()
 
@@ -75,8 +74,7 @@ class GraphClient:
         self._usage = usage
         self.account: str | None = None
         self._accounts: dict[str, GraphClient] = {}
-        # Taken without a turn of the event loop while there is room.
-        self._limiter = anyio.Semaphore(settings.calls_max, fast_acquire=True)
+        self._limiter = anyio.Semaphore(settings.calls_max)
         self._breakers = {host: Breaker(settings.circuit_failures, settings.circuit_seconds) for host in Host}
         self._took_seconds = {endpoint: metrics.request_seconds.labels(endpoint) for endpoint in Endpoint}
         self._base = f"{settings.graph_url}/{settings.graph_version}"
@@ -169,7 +167,13 @@ class GraphClient:
         headers = {hdrs.AUTHORIZATION: f"Bearer {token.get_secret_value()}", **headers}
         with trace.span(f"graph {endpoint}", "client") as span:
             try:
-                return await self._answer(endpoint, method, url, token, host, headers=headers, **options)
+                if endpoint in IRREVERSIBLE:
+                    return await self._answer(endpoint, method, url, token, host, headers=headers, **options)
+                await self._take_a_place()
+                try:
+                    return await self._answer(endpoint, method, url, token, host, headers=headers, **options)
+                finally:
+                    self._limiter.release()
             except (GraphError, NoAnswer) as error:
                 decision = classify(error, irreversible=endpoint in IRREVERSIBLE)
                 self._metrics.errors.labels(decision.reaction).inc()
@@ -177,30 +181,34 @@ class GraphClient:
                     span.set_attribute("outbox.reaction", str(decision.reaction))
                 raise
 
+    async def _take_a_place(self) -> None:
+        try:
+            self._limiter.acquire_nowait()  # `acquire` looks for a cancellation first, at each call
+        except anyio.WouldBlock:
+            await self._limiter.acquire()
+
     async def _answer(
         self, endpoint: Endpoint, method: str, url: URL | str, token: SecretStr, host: Host, **options: Any
     ) -> JsonObject:
-        is_irreversible = endpoint in IRREVERSIBLE
-        async with _NO_LIMIT if is_irreversible else self._limiter:
-            self._admit(host, is_irreversible=is_irreversible)
+        self._admit(host, is_irreversible=endpoint in IRREVERSIBLE)
+        try:
+            began_at = time.monotonic()
             try:
-                began_at = time.monotonic()
-                try:
-                    status, headers, body = await self._exchange(endpoint, method, url, **options)
-                finally:
-                    self._took_seconds[endpoint].observe(time.monotonic() - began_at)
-                if self._usage is not None and self.account is not None:
-                    self._usage.note(self.account, headers)
-                answer = read_answer(endpoint, status, headers, body, token)
-            except GraphError as error:
-                self._heard(host, has_failed=error.status >= 500)
-                raise
-            except NoAnswer:
-                self._heard(host, has_failed=True)
-                raise
-            except MediaUnreachable:
-                self._breakers[host].told_nothing(time.monotonic())
-                raise
+                status, headers, body = await self._exchange(endpoint, method, url, **options)
+            finally:
+                self._took_seconds[endpoint].observe(time.monotonic() - began_at)
+            if self._usage is not None and self.account is not None:
+                self._usage.note(self.account, headers)
+            answer = read_answer(endpoint, status, headers, body, token)
+        except GraphError as error:
+            self._heard(host, has_failed=error.status >= 500)
+            raise
+        except NoAnswer:
+            self._heard(host, has_failed=True)
+            raise
+        except MediaUnreachable:
+            self._breakers[host].told_nothing(time.monotonic())
+            raise
         self._heard(host, has_failed=False)
         return answer
 
@@ -225,7 +233,7 @@ class GraphClient:
         base = self._base
         if is_instagram_login(token):
             base = f"{self._instagram_base}/{self._settings.graph_version}"
-        return URL(f"{base}/{quote(path)}?{query}" if query else f"{base}/{quote(path)}", encoded=True)
+        return _encoded(base, path, query)
 
     async def _exchange(
         self, endpoint: Endpoint, method: str, url: URL | str, **options: Any
@@ -306,6 +314,12 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
 def _query(*parameters: tuple[str, str]) -> str:
     """Encode what a read asks for: the same fields again and again."""
     return urlencode(parameters)
+
+
+@lru_cache(ADDRESSES_MAX)
+def _encoded(base: str, path: str, query: str) -> URL:
+    """Put an address together: most calls go to an account's edges, again and again."""
+    return URL(f"{base}/{quote(path)}?{query}" if query else f"{base}/{quote(path)}", encoded=True)
 
 
 @lru_cache(PROOFS_MAX)

@@ -3,9 +3,6 @@
 The lookup and what describes it are one statement: the snapshot that is reported is the one that did not show the
 row. A miss has few causes, and the context tells them apart: a replica, an old snapshot, row security, a row that is
 gone.
-
-What is asked for while a statement is under way goes into the next one: under load one finds dozens of variants, at
-rest a single one is read at once.
 """
 
 from __future__ import annotations
@@ -14,11 +11,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from itertools import islice
 from typing import Any, LiteralString
 from uuid import UUID
 
-import anyio
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool
@@ -26,6 +21,7 @@ from pydantic import BaseModel, ConfigDict
 
 from outbox.event import Event, EventId, JsonObject
 from publisher.placement import MediaType, Medium
+from publisher.together import Together
 
 LOOK_UP: LiteralString = """
 select
@@ -103,9 +99,6 @@ select detail ->> 'handle' from outbox.steps
 where state = 'done' and detail ->> 'handle' = any(%(handles)s) and event_id <> %(event_id)s
 """
 
-TOGETHER_MAX = 500
-"""How many variants one statement looks up at most."""
-
 Connections = AsyncConnectionPool[AsyncConnection[TupleRow]]
 
 
@@ -182,15 +175,6 @@ class Lookup:
         return self.read_at + timedelta(seconds=time.monotonic() - self.anchor)
 
 
-@dataclass(slots=True, eq=False)
-class _Wanted:
-    """A variant that is asked for; its row, and when that was read, once it has been."""
-
-    created: VariantCreated
-    row: tuple[Any, ...] | None = None
-    anchor: float = 0.0
-
-
 @dataclass(slots=True)
 class Variants:
     """Looks variants and their accounts up, both by primary key; many may ask at once.
@@ -203,26 +187,19 @@ class Variants:
 
     connections: Connections
     hear_of_app: Callable[[int, float, float], None] | None = None
-    _wanted: dict[_Wanted, None] = field(default_factory=dict)
-    _reading: anyio.Lock = field(default_factory=lambda: anyio.Lock(fast_acquire=True))
+    _together: Together[VariantCreated, Lookup] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._together = Together(self._read)
 
     async def look_up(self, created: VariantCreated) -> Lookup:
-        """Read one: with the next statement, which is for all who ask until it begins."""
-        wanted = _Wanted(created)
-        self._wanted[wanted] = None
-        try:
-            async with self._reading:
-                if wanted.row is None:
-                    await self._read(list(islice(self._wanted, TOGETHER_MAX)))
-        finally:
-            self._wanted.pop(wanted, None)
-        assert wanted.row is not None
-        return _lookup(wanted.row, wanted.anchor)
+        """Read one, with the statement that is for all who ask until it begins."""
+        return await self._together.ask(created)
 
-    async def _read(self, together: Sequence[_Wanted]) -> None:
+    async def _read(self, wanted: Sequence[VariantCreated]) -> list[Lookup]:
         arguments = {
-            "variant_ids": [wanted.created.variant_id for wanted in together],
-            "account_ids": [wanted.created.account_id for wanted in together],
+            "variant_ids": [created.variant_id for created in wanted],
+            "account_ids": [created.account_id for created in wanted],
         }
         async with self.connections.connection() as connection:
             rows = await (await connection.execute(LOOK_UP, arguments, prepare=True)).fetchall()
@@ -230,9 +207,7 @@ class Variants:
         *_, percent, age_seconds, regain_seconds = rows[0]
         if self.hear_of_app is not None and percent is not None:
             self.hear_of_app(percent, age_seconds, regain_seconds)
-        for wanted, row in zip(together, rows, strict=True):
-            wanted.row, wanted.anchor = row[:-3], anchor
-            self._wanted.pop(wanted, None)
+        return [_lookup(row[:-3], anchor) for row in rows]
 
 
 def _lookup(row: tuple[Any, ...], anchor: float) -> Lookup:

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
+from pydantic import SecretStr
 
+from outbox.event import EventId
 from outbox.outcome import Defer, Hold, Published, Reason
 from publisher.accounts import show_account
 from publisher.allowance import (
     CONTAINERS_MAX,
     DAY,
+    LOOK,
     MARGIN_SECONDS,
     NO_PLACE,
     PAGE_REELS_MAX,
     STEP_SECONDS,
+    Allowance,
+    Allowances,
     place_seconds,
 )
+from publisher.graph import open_graph
+from publisher.metrics import PublisherMetrics
+from publisher.variants import Account
 from tests.publisher.stage import Stage
 
 pytestmark = pytest.mark.anyio
@@ -37,6 +49,11 @@ select 1000000 + n, p, 'publish', case p when 1 then 'intent' else 'done' end,
   case p when 1 then jsonb_build_object('account', %s::text, 'placement', 'reel') else '{"remote_id": "1"}' end, 1,
   clock_timestamp() - interval '10 hours'
 from generate_series(1, %s) as n, generate_series(1, 2) as p
+"""
+
+KNOW = """
+insert into social.usage (subject, quota_usage, quota_total, quota_read_at)
+select subject, 1, 100, clock_timestamp() from unnest(%s::text[]) as t (subject)
 """
 
 
@@ -139,6 +156,33 @@ async def test_far_from_the_quota_it_is_asked_once(stage: Stage) -> None:
     assert (await stage.graph.control("GET", "counts"))["counts"]["publishing_limit"] == 1
 
 
+@pytest.mark.parametrize("is_known", [False, True])
+async def test_accounts_that_ask_at_once_share_a_look(stage: Stage, is_known: bool) -> None:
+    """Of twenty the first looks alone, the others together; what is seen before the container serves the publish."""
+    owners = [await stage.graph.owner("instagram") for _ in range(20)]
+    keys = sorted(f"instagram:{owner.id}" for owner in owners)
+    if is_known:
+        await stage.execute(KNOW, keys)
+    allowances = Allowances(stage.connections)
+    before = stage.connections.get_stats()["requests_num"]
+    async with open_graph(stage.settings, PublisherMetrics(CollectorRegistry())) as graph:
+        asking = [
+            Allowance(allowances, Account("instagram", owner.id, b""), EventId(1), graph, SecretStr(owner.token))
+            for owner in owners
+        ]
+        async with anyio.create_task_group() as group:
+            for each in asking:
+                group.start_soon(each.admit_part)
+        assert stage.connections.get_stats()["requests_num"] - before == 2
+        async with anyio.create_task_group() as group:
+            for each in asking:
+                group.start_soon(partial(allowances.admit_publish, each, is_page_reel=False))
+    if is_known:
+        assert stage.connections.get_stats()["requests_num"] - before == 2
+    known = await stage.rows("select subject from social.usage where quota_total is not null order by subject")
+    assert [row[0] for row in known] == keys
+
+
 async def test_a_quota_that_can_not_be_asked_keeps_nothing_from_being_published(stage: Stage) -> None:
     """Meta refuses definitely what is too much."""
     await stage.graph.fault("publishing_limit", "error", times=None, code=100)
@@ -219,8 +263,5 @@ async def test_what_is_counted_is_found_by_index(stage: Stage) -> None:
     """Not by reading all steps."""
     await stage.execute(FILL, "instagram:2", 5000)
     await stage.execute("analyze outbox.steps")
-    plan = await stage.rows(
-        "explain select from outbox.steps as s where s.detail ? 'account' and s.detail ->> 'account' = 'instagram:1' "
-        "and s.created_at > clock_timestamp() - interval '1 day'"
-    )
+    plan = await stage.rows("explain " + LOOK.replace("%(accounts)s", "array['instagram:1', 'instagram:2']"))
     assert "steps_by_account" in "\n".join(row[0] for row in plan)
