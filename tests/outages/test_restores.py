@@ -206,7 +206,7 @@ async def test_an_upgraded_cluster_is_recognised(studio: Studio, tmp_path: Path)
     old = older_than(new)
     if old is None:
         pytest.skip("needs programs of an older PostgreSQL beside the newest: apt-get install postgresql")
-    upgrade = tool("pg_upgrade", new)
+    upgrade = tool("pg_upgrade")
     with EmbeddedPostgres.start(directory=home(tmp_path / "old"), bindir=old.directory, settings=SETTINGS) as server:
         dsn = migrated(server)
         await studio.open_accounts(dsn)
