@@ -42,6 +42,14 @@ PLANNER_SETTINGS: Mapping[str, str] = {
     "jit": "off",
 }
 
+_COMING = (
+    "FATAL:  the database system is starting up",
+    "FATAL:  the database system is in recovery mode",
+    "FATAL:  the database system is not yet accepting connections",
+)
+# What libpq finds where it asks for a session that writes, and what a standby says that serves nobody.
+_READ_ONLY = ("session is read-only", "server is in hot standby mode", "DETAIL:  Hot standby mode is disabled")
+
 _CHECK_SECONDS = 1.0
 _POOL_SECONDS = 10.0
 
@@ -223,7 +231,10 @@ def _conninfo(dsn: str, application_name: str, connect_seconds: float) -> str:
 def _why_not_connected(dsn: str, error: psycopg.OperationalError) -> str:
     where = describe(dsn)
     text = str(error)
-    if "read-only" in text or "in hot standby mode" in text or "recovery" in text:
+    # Of several hosts the one that is coming may be the primary.
+    if any(words in text for words in _COMING):
+        return f"PostgreSQL at {where} is starting up or recovering from a crash: {reason(error, dsn)}; try again soon"
+    if any(words in text for words in _READ_ONLY):
         return f"expected a server that takes writes, found a read-only one at {where}: point the DSN at the primary"
     return f"can't connect to PostgreSQL at {where}: {reason(error, dsn)}"
 

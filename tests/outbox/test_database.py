@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+
+import anyio
+import anyio.to_thread
 import psycopg
 import pytest
 from psycopg import sql
@@ -10,6 +15,7 @@ from psycopg_pool import PoolTimeout
 
 from outbox import database as connections
 from outbox.errors import DatabaseUnsuitable
+from schema.embedded import EmbeddedPostgres
 from tests.outbox.store import Store, eventually, value
 from tests.proxy import Mode, open_proxy
 
@@ -63,6 +69,36 @@ async def test_a_read_only_server_is_refused(database: str) -> None:
         connection.execute(sql.SQL("alter database {} set default_transaction_read_only = on").format(name))
     with pytest.raises(DatabaseUnsuitable, match="expected a server that takes writes, found a read-only one"):
         await connections.connect(database, application_name="t")
+
+
+@pytest.mark.parametrize("name", ["recovery", "read-only"])
+async def test_a_database_that_does_not_exist_is_no_standby(database: str, name: str) -> None:
+    """Whatever it is called."""
+    with pytest.raises(DatabaseUnsuitable, match=rf'^can\'t connect to .*: .*database "{name}" does not exist'):
+        await connections.connect(make_conninfo(database, dbname=name), application_name="t")
+
+
+async def test_a_server_that_recovers_is_no_standby(own_server: Callable[..., EmbeddedPostgres]) -> None:
+    """A primary after a crash, or after a restore: nothing is wrong with the address."""
+    server = own_server({"restore_command": "until [ -e go_on ]; do sleep 0.05; done; false"})
+    data = server.directory / "cluster" / "data"
+    (data / "recovery.signal").touch()
+    said: list[str] = []
+
+    async def is_told() -> bool:
+        try:
+            await (await connections.connect(server.dsn(), application_name="t")).close()
+        except DatabaseUnsuitable as error:
+            said.append(str(error))
+        return bool(said) and said[-1].startswith("PostgreSQL at ")
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(anyio.to_thread.run_sync, server.restart, "kill")
+        try:
+            await eventually(is_told, seconds=30)
+        finally:
+            (data / "go_on").touch()
+    assert re.search(r"is starting up or recovering from a crash: .*FATAL: .*; try again soon$", said[-1])
 
 
 async def test_a_role_without_grants_is_told_which(store: Store) -> None:
