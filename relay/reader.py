@@ -13,7 +13,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
 from outbox.event import Event, EventId, Lane
-from outbox.ledger import Step, open_intent
+from outbox.ledger import Step
 from outbox.log import LogReader, take_snapshot
 from outbox.low_water import Cursor, Departure
 from outbox.suspects import Suspicion, load_suspicion
@@ -180,9 +180,6 @@ class Reader:
             known = await load_suspicion(self.connection, event_ids)
             events = [event for event in events if log.has_in_hand(event.id)]  # their lane may be given up meanwhile
         self.metrics.read(event.type for event in events)
-        if steps:
-            # What was begun is seen to its end before anything else of its key; in its sequence it is the first anyway.
-            events = sorted(events, key=lambda event: open_intent(steps.get(event.id, ())) is None)
         for event in events:
             if self.spill.passes(log, event):
                 crash_count = known.crashes.get(event.id, 0)

@@ -9,6 +9,7 @@
 - A sequence moves one delivery at a time, from the first look to its receipt: a paused one holds up those behind it,
   and when one gets a waiting row those behind it park, in `outbox.waiting` too.
 - Without a sequence nothing waits for another one's retry.
+- What a predecessor left in doubt comes before all else of its key: until it has come, nothing of the key is ready.
 """
 
 from __future__ import annotations
@@ -17,10 +18,19 @@ from collections import deque
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
-from outbox.event import Lane
+from outbox.event import EventId, Lane
 from outbox.outcome import Reason
+from outbox.take_over import Doubt
 from relay.delivery import Delivery, Park
 from relay.holds import Holds
+
+
+@dataclass(slots=True)
+class _Awaited:
+    """The events in doubt of a key that have not been offered yet."""
+
+    lane: Lane
+    event_ids: set[EventId] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -31,9 +41,21 @@ class Scheduler:
     _behind_key: dict[str, deque[Delivery]] = field(default_factory=dict)
     _behind_sequence: dict[tuple[str, str], deque[Delivery]] = field(default_factory=dict)
     _blocked: set[int] = field(default_factory=set)
+    _awaited: dict[str, _Awaited] = field(default_factory=dict)
+
+    def await_first(self, doubts: Iterable[Doubt]) -> None:
+        """Let nothing of their keys run before these events have been offered; nothing of their lanes has been yet."""
+        for doubt in doubts:
+            self._behind_key[doubt.key] = deque()
+            self._awaited.setdefault(doubt.key, _Awaited(doubt.lane)).event_ids.add(doubt.event_id)
 
     def offer(self, delivery: Delivery) -> bool:
         """Queue a delivery. False: an earlier one of its sequence waits, so it must be parked instead."""
+        if self._awaited and self._is_awaited(delivery):
+            if (begun := delivery.sequence) is not None:
+                self._behind_sequence.setdefault(begun, deque())
+            self._queue(delivery)
+            return True
         if delivery.event.sequence is not None and (sequence := delivery.sequence) is not None:
             if not delivery.waiting and hash(sequence) in self._blocked:
                 return False
@@ -118,6 +140,8 @@ class Scheduler:
         for delivery in forgotten:
             if delivery.event.key is not None:
                 del self._behind_key[delivery.event.key]
+        for key in [key for key, awaited in self._awaited.items() if awaited.lane in lanes]:
+            del self._awaited[key], self._behind_key[key]
 
     def evict(self, keys: Collection[str], kept_count: int) -> list[Delivery]:
         """Give back what is queued of these keys beyond the first few of each, to be offered again later.
@@ -169,8 +193,19 @@ class Scheduler:
         if queued is None:
             self._behind_key[key] = deque()
             self._ready.append(delivery)
+        elif self._awaited and self._is_awaited(delivery):
+            queued.appendleft(delivery)
+            awaited = self._awaited[key]
+            awaited.event_ids.remove(delivery.event.id)
+            if not awaited.event_ids:
+                del self._awaited[key]
+                self._ready.append(queued.popleft())
         else:
             queued.append(delivery)
+
+    def _is_awaited(self, delivery: Delivery) -> bool:
+        awaited = self._awaited.get(delivery.event.key or "")
+        return awaited is not None and delivery.event.id in awaited.event_ids
 
 
 def _is_fresh(delivery: Delivery) -> bool:

@@ -32,12 +32,12 @@ from outbox.errors import (
     Unwritable,
     VerifyOnly,
 )
-from outbox.event import Event, Lane, RelayId
+from outbox.event import Event, EventId, Lane, RelayId
 from outbox.ledger import Step
 from outbox.low_water import Cursor
 from outbox.outcome import Cancelled, Outcome, Reason
 from outbox.settle import promote, promote_orphans, release, save_cursor, settle
-from outbox.take_over import hold_doubts
+from outbox.take_over import Doubt, hold_doubts, put_doubts_first
 from relay.decide import RECONCILE_FIRST_SECONDS, Policy, Rows, decide, decide_unwritable
 from relay.delivery import Delivery, GiveUp, Park
 from relay.holds import Holds
@@ -191,14 +191,20 @@ class Settler:
         async with self._writing:
             await release(self.connection, self.relay_id, low_waters())
 
-    async def take_over(self, lanes: Sequence[Lane]) -> None:
+    async def take_over(self, lanes: Sequence[Lane], in_doubt: Sequence[EventId]) -> list[Doubt]:
         """Let go on what a dead relay left parked in lanes that were just taken; hold what comes after a doubt.
 
-        Raises what `run` raises.
+        Returns the events in doubt, which wait for a look now. Raises what `run` raises.
         """
+        doubts: list[Doubt] = []
         async with self._writing:
+            if in_doubt:
+                doubts = await put_doubts_first(self.connection, self.relay_id, lanes, in_doubt)
             await hold_doubts(self.connection, self.relay_id, lanes, RECONCILE_FIRST_SECONDS)
             await promote_orphans(self.connection, self.relay_id, lanes)
+        for doubt in doubts:
+            log.info("event.in_doubt", event_id=doubt.event_id, key=doubt.key)
+        return doubts
 
     async def _write(self, pending: Pending) -> list[Pending]:
         """Write it whole, or where PostgreSQL refuses a row of it, each half: only the event at fault fails.

@@ -157,6 +157,7 @@ class Timers:
         seconds_max = _LOOK_SECONDS_MAX if self.is_listening() else _UNLISTENED_LOOK_SECONDS_MAX
         self._look_at = now + seconds_max
         self._given_up.clear()
+        lanes = list(self.lanes)  # what is taken meanwhile begins with what is due first of it: its doubts
         look = self.holds.begin_look()
         held = await load_holds(self.connection)
         self.holds.looked(look, [(hold.key, time.monotonic() + hold.seconds) for hold in held])
@@ -168,7 +169,7 @@ class Timers:
             return  # what settles makes room, and has us look again
         due = await load_due(
             self.connection,
-            list(self.lanes),
+            lanes,
             in_hand=list(self._in_hand),
             busy=list(self._crowded),
             limit=room,
@@ -181,7 +182,7 @@ class Timers:
         self._seen_at = now
         seconds = await seconds_to_next_due(
             self.connection,
-            list(self.lanes),
+            lanes,
             in_hand=list(self._in_hand),
             busy=list(self._crowded),
             within_seconds=self._unseen_seconds(time.monotonic()),
@@ -253,7 +254,7 @@ class Timers:
             )
             overdue = due.overdue_seconds > _SUSPECT_SECONDS
             delivery.suspect = (known.relay_died and overdue) or delivery.crash_count > 0
-            if due.blocked and not (due.cancelled or due.expired):
+            if due.blocked and not (due.cancelled or due.expired or delivery.has_open_intent):
                 self.park(delivery, Park(Reason.PARKED, math.inf))
             else:
                 self.offer(delivery)

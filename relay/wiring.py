@@ -23,6 +23,7 @@ from outbox.handler import Handler
 from outbox.ledger import Step
 from outbox.log import load_cursors
 from outbox.outcome import Defer, Reason
+from outbox.take_over import find_doubts
 from outbox.waiting import load_blocked_sequences, load_holds
 from relay.backoff import Backoff
 from relay.clock import DatabaseClock
@@ -155,7 +156,7 @@ class Relay:
             crashes_max=settings.crashes_max,
         )
         relay.keeper = Keeper(
-            connection=await connect("outbox-lanes"),
+            connection=await connect("outbox-lanes", database.PLANNER_SETTINGS),
             relay_id=lease.relay_id,
             lanes=lanes,
             drainer=relay.drainer,
@@ -178,12 +179,13 @@ class Relay:
     async def begin(self, connection: AsyncConnection[TupleRow], lanes: Sequence[Lane]) -> None:
         """Work on lanes that were just taken, from where their owner before us has left them."""
         cursors = await load_cursors(connection, lanes)
+        doubts = await self.settler.take_over(lanes, await find_doubts(connection, cursors))
         blocked = await load_blocked_sequences(connection, lanes)
-        await self.settler.take_over(lanes)
         look = self.holds.begin_look()
         held = await load_holds(connection)
         self.holds.looked(look, [(hold.key, time.monotonic() + hold.seconds) for hold in held])
         self.scheduler.block(blocked)
+        self.scheduler.await_first(doubts)
         self.timers.take(lanes)
         self.reader.take(cursors)
         self.doorbell.taken()

@@ -8,6 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from outbox.take_over import Doubt
 from relay.delivery import Delivery
 from relay.scheduler import Scheduler
 from tests.relay.deliveries import delivery
@@ -55,6 +56,38 @@ def test_a_paused_event_delays_no_other_of_its_key() -> None:
     assert take_all(scheduler) == [second]
     scheduler.finished(second)
     assert take_all(scheduler) == [first]
+
+
+def test_what_was_left_in_doubt_runs_before_all_else_of_its_key() -> None:
+    """Whatever comes first; and nothing of the key runs before each of them has come."""
+    scheduler, fresh, first, second, other = Scheduler(), *(delivery("k") for _ in range(3)), delivery("l")
+    scheduler.await_first(Doubt(each.event.id, each.event.lane, "k") for each in (first, second))
+    for each in (fresh, first, other):
+        scheduler.offer(each)
+    assert take_all(scheduler) == [other]
+    scheduler.offer(second)
+    for each in (second, first, fresh):
+        assert take_all(scheduler) == [each]
+        scheduler.finished(each)
+
+
+def test_what_was_left_in_doubt_runs_before_an_earlier_one_of_its_sequence() -> None:
+    """That one emitted earlier and committed later: what was begun is seen to its end."""
+    scheduler, straggler, begun = Scheduler(), delivery("k", "s"), delivery("k", "s")
+    scheduler.await_first([Doubt(begun.event.id, begun.event.lane, "k")])
+    scheduler.offer(straggler)
+    scheduler.offer(begun)
+    assert take_all(scheduler) == [begun]
+
+
+def test_a_key_is_free_again_once_its_lane_was_given_up() -> None:
+    """What was in doubt may never come then."""
+    scheduler, begun, fresh = Scheduler(), delivery("k"), delivery("k")
+    scheduler.await_first([Doubt(begun.event.id, begun.event.lane, "k")])
+    scheduler.offer(fresh)
+    scheduler.forget([begun.event.lane])
+    scheduler.offer(fresh)
+    assert take_all(scheduler) == [fresh]
 
 
 def test_a_paused_event_holds_up_its_sequence() -> None:
