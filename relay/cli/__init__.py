@@ -51,6 +51,9 @@ INTERRUPTED = 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status; None takes the arguments of the process."""
+    if sys.stdout is None:  # its number is free, and the first connection that is opened would get it
+        say("outbox: expected somewhere to print to, found stdout closed: send it to a file, or to /dev/null")
+        return FAILED
     invocation = Invocation()
     try:
         status = build().main(

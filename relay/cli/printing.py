@@ -55,8 +55,9 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, hea
 
 
 def say(text: str) -> None:
-    """Tell people something, on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    """Tell people something, on stderr; nobody where that is closed."""
+    if sys.stderr is not None:  # to print(), None is stdout
+        print(text, file=sys.stderr, flush=True)
 
 
 def to_json(value: Any) -> Any:

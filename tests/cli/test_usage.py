@@ -56,6 +56,8 @@ READING = [
     *(f"bench {name}" for name in ("drain", "latency", "emit", "idle", "horizon", "pipeline", "recovery", "traces")),
 ]
 UNAUDITED = ["emit", "migrate"]
+
+CLOSED = "outbox: expected somewhere to print to, found stdout closed: send it to a file, or to /dev/null\n"
 """An event and a migration are rows of their own that tell of it."""
 
 
@@ -229,6 +231,32 @@ def test_a_full_disk_is_one_sentence() -> None:
         answer = subprocess.run([PROGRAM, "--help"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert answer.returncode == 1
     assert answer.stderr == "outbox: expected room for what is printed, found a full disk\n"
+
+
+@pytest.mark.parametrize("name", [name for name, _ in leaves(build())])
+def test_a_closed_stdout_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], name: str
+) -> None:
+    """Of every command, whatever it would print, and before it does anything."""
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", None)
+        status = main(name.split())
+    assert status == FAILED
+    assert capfd.readouterr().err == CLOSED
+
+
+def test_a_closed_stdout_is_seen_from_the_shell() -> None:
+    """`outbox --version >&-`: an exit status, and no traceback. With stderr closed too there is nobody to tell."""
+    for redirection, said in ((">&-", CLOSED), (">&- 2>&-", "")):
+        command: list[str | Path] = ["sh", "-c", f'exec "$0" --version {redirection}', PROGRAM]
+        answer = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (answer.returncode, answer.stdout, answer.stderr) == (FAILED, "", said)
+
+
+def test_words_do_not_go_among_data_where_stderr_is_closed() -> None:
+    """`outbox emit 2>&-`: the status tells."""
+    answer = subprocess.run(["sh", "-c", 'exec "$0" emit 2>&-', PROGRAM], capture_output=True, text=True, check=False)
+    assert (answer.returncode, answer.stdout) == (BAD_USAGE, "")
 
 
 def test_a_reader_that_goes_away_is_no_traceback() -> None:
