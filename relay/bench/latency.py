@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from statistics import median, quantiles
 from typing import Final, LiteralString
 
@@ -20,6 +24,11 @@ from schema.server import connect
 PAYLOAD: Final = {"filler": "x" * 336}
 WARM_UP: Final = 20
 """Events before those that count: plans, caches and connections are warm in a service that runs."""
+
+RATE_MAX: Final = 250.0
+"""Events a second that one emitter is asked for, a commit after another: a disk that syncs in 4 ms keeps up."""
+
+_LOOK_SECONDS: Final = 0.25
 
 READ_MUTED: LiteralString = """
 select coalesce(bool_or(awake_until > clock_timestamp()), false) from outbox.relays where retired_at is null
@@ -37,17 +46,19 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """What events at a steady rate showed, of one emitter, an event a transaction.
+    """What events at a steady rate showed, an event a transaction.
 
     Attributes:
-        cost: Of the emitter's transactions and the relay's work together, the warm-up and our looks at the bell (four
+        emitter_count: How many connections emitted in turns, so that the rate is reached.
+        cost: Of the emitters' transactions and the relay's work together, the warm-up and our looks at the bell (four
             a second) included.
         rate_per_second: How many were emitted a second; less than was asked for where commits take longer.
         handler: From just before the commit is sent to the first line of the handler: the commit's fsync is in it.
-        commit: From just before the commit is sent to its answer, as the emitter sees it.
+        commit: From just before the commit is sent to its answer, as its emitter sees it.
         muted_share: In what part of the looks, one a quarter of a second, the bell was muted and the relay polled.
     """
 
+    emitter_count: int
     cost: Cost
     rate_per_second: float
     handler: Spread
@@ -57,7 +68,7 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class _Commit:
-    """One transaction of the emitter, by `time.monotonic()`."""
+    """One transaction of an emitter, by `time.monotonic()`."""
 
     event_id: int
     began_at: float
@@ -70,11 +81,14 @@ def latency(dsn: str, rate: float, seconds: float, tell: Tell) -> Latency:
     before = read(dsn)
     with running(Order(dsn, count + WARM_UP, notes_dispatches=True)) as relay:
         relay.await_ready()
-        with connect(dsn) as connection, connect(dsn) as looking:
-            connection.autocommit = False
-            _emit_at(connection, looking, rate, WARM_UP, keep_silent)
+        with ExitStack() as stack:
+            looking = stack.enter_context(connect(dsn))
+            emitters = [stack.enter_context(connect(dsn)) for _ in range(emitter_count(rate))]
+            for emitter in emitters:
+                emitter.autocommit = False
+            _emit_at(emitters, looking, rate, WARM_UP, keep_silent)
             began_at = time.monotonic()
-            commits, muted = _emit_at(connection, looking, rate, count, tell)
+            commits, muted = _emit_at(emitters, looking, rate, count, tell)
             took_seconds = time.monotonic() - began_at
         relay.await_work(tell)
         dispatched_at = relay.stop()
@@ -83,6 +97,7 @@ def latency(dsn: str, rate: float, seconds: float, tell: Tell) -> Latency:
     statements = (after.statements - before.statements) / work.count
     cost = Cost(work.count, work.seconds, work.cpu_microseconds, work.wal_bytes, statements, changes(before, after))
     return Latency(
+        len(emitters),
         cost,
         count / took_seconds,
         _spread([dispatched_at[commit.event_id] - commit.began_at for commit in commits]),
@@ -91,25 +106,53 @@ def latency(dsn: str, rate: float, seconds: float, tell: Tell) -> Latency:
     )
 
 
+def emitter_count(rate: float) -> int:
+    """Return how many connections emit at a rate."""
+    return math.ceil(rate / RATE_MAX)
+
+
 def _emit_at(
-    connection: Connection[TupleRow], looking: Connection[TupleRow], rate: float, count: int, tell: Tell
+    emitters: Sequence[Connection[TupleRow]], looking: Connection[TupleRow], rate: float, count: int, tell: Tell
 ) -> tuple[list[_Commit], list[bool]]:
-    """Emit so many events at their times; one that is late is emitted at once, and the next one is not."""
-    commits, muted = [], []
-    began_at = look_at = time.monotonic()
-    for number in range(count):
-        now = time.monotonic()
-        if now >= look_at:
-            look_at = now + 0.25
-            row = looking.execute(READ_MUTED).fetchone()
-            muted.append(bool(row is not None and row[0]))
-            tell("emitted", number, count)
-        time.sleep(max(0.0, began_at + number / rate - time.monotonic()))
-        event_id = emit(connection, EVENT_TYPE, PAYLOAD, key=f"account:{number % 1000}")
-        at = time.monotonic()
-        connection.commit()
-        commits.append(_Commit(event_id, at, time.monotonic()))
-    return commits, muted
+    """Emit so many events at their times, each emitter in its turn, and look at the bell meanwhile."""
+    schedule = _Schedule(rate)
+    muted: list[bool] = []
+    with ThreadPoolExecutor(len(emitters)) as threads:
+        running: Collection[Future[None]] = [
+            threads.submit(schedule.emit, emitter, range(first, count, len(emitters)))
+            for first, emitter in enumerate(emitters)
+        ]
+        try:
+            while running:
+                row = looking.execute(READ_MUTED).fetchone()
+                muted.append(bool(row is not None and row[0]))
+                tell("emitted", len(schedule.commits), count)
+                ended, running = wait(running, timeout=_LOOK_SECONDS, return_when=FIRST_EXCEPTION)
+                for each in ended:
+                    each.result()
+        finally:
+            schedule.stopped.set()
+    return schedule.commits, muted
+
+
+@dataclass(frozen=True, slots=True)
+class _Schedule:
+    """When each event is emitted; one that is late, at once."""
+
+    rate: float
+    began_at: float = field(default_factory=time.monotonic)
+    commits: list[_Commit] = field(default_factory=list)
+    stopped: threading.Event = field(default_factory=threading.Event)
+
+    def emit(self, connection: Connection[TupleRow], numbers: Iterable[int]) -> None:
+        """Emit events of these numbers, a transaction each, until there are no more or it is stopped."""
+        for number in numbers:
+            if self.stopped.wait(max(0.0, self.began_at + number / self.rate - time.monotonic())):
+                return
+            event_id = emit(connection, EVENT_TYPE, PAYLOAD, key=f"account:{number % 1000}")
+            at = time.monotonic()
+            connection.commit()
+            self.commits.append(_Commit(event_id, at, time.monotonic()))
 
 
 def _spread(seconds: Sequence[float]) -> Spread:

@@ -57,8 +57,8 @@ def latency(
 ) -> None:
     """Measure from just before a commit to the handler, at a steady rate.
 
-    One emitter, an event a transaction, and the relay in a process of its
-    own. The commit's own time is in it, and is printed beside it. Around
+    An emitter for each 250 events a second, an event a transaction, and the
+    relay in a process of its own. The commit's own time is in it, and is printed beside it. Around
     OUTBOX_MUTE_RINGS_PER_SECOND, 100 by default, the relay changes between
     being rung for and polling, every OUTBOX_MUTED_POLL_SECONDS.
     """
@@ -66,7 +66,7 @@ def latency(
 
     with _measuring() as (server, dsn, tell):
         found = bench.latency(dsn, rate, seconds, tell)
-    figures: Figures = {"rate_per_second": found.rate_per_second}
+    figures: Figures = {"emitters": found.emitter_count, "rate_per_second": found.rate_per_second}
     for name, spread in (("handler", found.handler), ("commit", found.commit)):
         figures |= {f"{name}_{each}_milliseconds": value for each, value in asdict(spread).items()}
     _print("latency", server, found.cost, {**figures, "muted_share": found.muted_share}, as_json=as_json)

@@ -95,7 +95,16 @@ def test_latency_counts_every_event_at_its_rate(outbox: Outbox) -> None:
     assert 0 < found["commit_p50_milliseconds"] <= found["commit_max_milliseconds"]
     assert found["rate_per_second"] <= 70
     assert found["muted_share"] == 0
+    assert found["emitters"] == 1
     assert found["statements_per_event"] <= LATENCY_STATEMENTS_MAX
+
+
+def test_a_high_rate_is_emitted_by_several_connections(outbox: Outbox) -> None:
+    """One for each 250 events a second: a commit after another is no more than a disk's syncs. None is left out."""
+    [found] = measure(outbox, "latency", 501, 0.2)
+    assert found["emitters"] == 3
+    assert found["tables"]["outbox.events"]["inserted"] == 100 + 20
+    assert 0 < found["handler_p50_milliseconds"] <= found["handler_max_milliseconds"]
 
 
 def test_the_pipeline_makes_the_calls_that_a_bare_script_makes(outbox: Outbox) -> None:
