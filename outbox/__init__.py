@@ -25,5 +25,6 @@ lease.py waiting.py     the relay's side of time: who owns which lanes, what is 
 cluster.py              whether the log still is in its own cluster, and whole
 trace.py                OpenTelemetry, where the process has it
 database.py pooled.py   connections, behind a pooler too, and whether a server will do
+grants.py               what each role may do, and what is missing of that
 settings.py encode.py   what all packages share: settings from the environment, JSON that PostgreSQL takes
 """

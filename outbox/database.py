@@ -28,6 +28,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from outbox import pooled
 from outbox.errors import DatabaseUnsuitable
+from outbox.grants import find_missing, statement, tell
 from schema.errors import ServerUnsuitable
 from schema.server import describe, reason
 
@@ -63,15 +64,6 @@ select
 """
 
 SET: LiteralString = "select set_config(s.name, s.value, false) from jsonb_each_text(%(settings)s) as s (name, value)"
-
-MISSING_GRANTS: LiteralString = """
-select t.name || ' (' || t.privilege || ')'
-from (values
-  ('outbox.events', 'select'), ('outbox.receipts', 'insert'), ('outbox.steps', 'insert'), ('outbox.attempts', 'insert'),
-  ('outbox.waiting', 'delete'), ('outbox.relays', 'update'), ('outbox.lanes', 'update'), ('outbox.cursors', 'update')
-) as t (name, privilege)
-where not has_table_privilege(t.name, t.privilege)
-"""
 
 
 async def connect(
@@ -203,11 +195,12 @@ async def require_suitable(connection: AsyncConnection[TupleRow]) -> None:
         raise DatabaseUnsuitable(
             "expected a server that takes writes, found default_transaction_read_only=on: point the DSN at the primary"
         )
-    missing = await (await connection.execute(MISSING_GRANTS)).fetchall()
+    missing = await find_missing(connection, role, "outbox_relay")
     if missing:
-        raise DatabaseUnsuitable(
-            f"role {role} lacks its grants on {', '.join(name for (name,) in missing)}: grant outbox_relay to {role}"
-        )
+        # What the relay's role itself lacks, no member of it has.
+        lost = await find_missing(connection, "outbox_relay", "outbox_relay")
+        advice = f"run as the owner: {statement('outbox_relay', *lost[0])}" if lost else f"grant outbox_relay to {role}"
+        raise DatabaseUnsuitable(f"role {role} lacks its grants on {tell(missing)}: {advice}")
 
 
 def _conninfo(dsn: str, application_name: str, connect_seconds: float) -> str:

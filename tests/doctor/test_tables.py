@@ -13,8 +13,8 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from outbox.doctor.finding import Level
-from outbox.doctor.grants import GRANTS, grants_of
 from outbox.doctor.patient import Thresholds
+from outbox.grants import GRANTS, grants_of
 from tests.doctor.examining import found
 from tests.processes import poll
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import LiteralString
 
 import anyio
 import anyio.to_thread
@@ -15,6 +16,7 @@ from psycopg_pool import PoolTimeout
 
 from outbox import database as connections
 from outbox.errors import DatabaseUnsuitable
+from outbox.grants import find_missing, grants_of
 from schema.embedded import EmbeddedPostgres
 from tests.outbox.store import Store, eventually, value
 from tests.proxy import Mode, open_proxy
@@ -104,10 +106,30 @@ async def test_a_server_that_recovers_is_no_standby(own_server: Callable[..., Em
 async def test_a_role_without_grants_is_told_which(store: Store) -> None:
     """The sentence names what is missing and the role to grant."""
     await store.execute("set role outbox_emitter")
-    with pytest.raises(
-        DatabaseUnsuitable, match=r"outbox_emitter lacks .*outbox\.receipts \(insert\).*grant outbox_relay"
-    ):
+    expected = r"outbox_emitter lacks .*outbox\.attempts \(select\).* more: grant outbox_relay to outbox_emitter$"
+    with pytest.raises(DatabaseUnsuitable, match=expected):
         await connections.require_suitable(store)
+
+
+@pytest.mark.parametrize(
+    ("name", "privilege"), [("outbox.dispatches", "insert"), ("outbox.holds", "insert"), ("social.usage", "update")]
+)
+async def test_a_grant_that_the_relays_role_lost_is_told(
+    store: Store, name: LiteralString, privilege: LiteralString
+) -> None:
+    """All of them, also those that a relay needs for the first time when it holds a key; with the statement for it."""
+    await store.execute(sql.SQL("revoke {} on {} from outbox_relay").format(sql.SQL(privilege), sql.SQL(name)))
+    await store.execute("set role outbox_relay")
+    expected = (
+        rf"lacks its grants on {name} \({privilege}\): run as the owner: grant {privilege} on {name} to outbox_relay$"
+    )
+    with pytest.raises(DatabaseUnsuitable, match=expected):
+        await connections.require_suitable(store)
+
+
+async def test_a_role_that_does_not_exist_lacks_everything(store: Store) -> None:
+    """A dump of one database holds no roles: that is no error of its own."""
+    assert await find_missing(store, "outbox_nobody", "outbox_relay") == grants_of("outbox_relay")
 
 
 async def test_the_relays_role_will_do(store: Store) -> None:
