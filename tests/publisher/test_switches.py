@@ -14,6 +14,7 @@ from PIL import Image
 
 from outbox.outcome import Dead, Defer, Hold, Published, Unknown
 from publisher.sandbox.settings import Switches
+from tests.publisher.kinds import ALL, KIND
 from tests.publisher.stage import Stage, picture
 
 pytestmark = pytest.mark.anyio
@@ -57,6 +58,16 @@ async def test_one_post_is_live_under_each_setting_whatever_becomes_of_the_answe
             live = await stage.graph.live_count(name)
             assert isinstance(play.end, Published | Unknown), (question, changes, action, play.outcomes)
             assert live == 1 or (action == "drop" and live == 0 and isinstance(play.end, Unknown)), (changes, action)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in ALL if kind not in {"facebook image", "facebook post"}])
+async def test_a_list_that_lags_for_long_hides_nothing_that_tells_of_itself(stage: Stage, kind: str) -> None:
+    """A container, a video and a post's photo say that they were published; of the two left out only a list does."""
+    await stage.graph.use(republish="duplicate", stories_lag_seconds=3_600, feed_lag_seconds=3_600)
+    await stage.graph.fault(KIND[kind].publishing, "apply_then_drop")
+    play = await stage.play(await stage.approve(kind))
+    assert isinstance(play.end, Published), play.outcomes
+    assert await stage.live_count() == 1
 
 
 @pytest.mark.parametrize("changes", [changes for question, changes in SETTINGS if question in {2, 6}])
