@@ -5,7 +5,9 @@ database has seen is recorded in `outbox.migrations` and `outbox.migrated_functi
 Functions are applied again when their file has changed, and all of them when a migration ran.
 
 The order of locks is: the advisory lock first, then whatever the SQL files lock. A lock that other transactions hold is
-waited for only shortly, and everything is tried again later, so that writers never queue up behind a migration.
+waited for only shortly, and everything is tried again later: so long do writers queue up behind a migration that waits.
+Once it has a lock it keeps it to the end of the transaction, and writers of that table wait: milliseconds for what
+changes the catalog alone, 0.2 to 3 seconds for each million rows that an index is built of, on two busy cores.
 """
 
 from __future__ import annotations
@@ -133,7 +135,7 @@ def migrate(database: Database, scripts: Scripts | None = None, *, lock_seconds:
     Args:
         database: An address, or an idle connection.
         scripts: By default those of this package.
-        lock_seconds: How long one attempt may wait for a lock, and therefore how long writers may wait for it.
+        lock_seconds: How long one attempt may wait for a lock, and therefore how long writers may queue up behind it.
 
     Raises:
         ServerUnsuitable: It can't be reached, is too old or read-only, or the role lacks a privilege.
