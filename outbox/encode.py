@@ -1,4 +1,4 @@
-"""JSON for the database: what handlers return is written whatever it holds, or one of them would stop the relay."""
+"""JSON for the database: what handlers return is written or refused, whatever it holds; none of it stops the relay."""
 
 from __future__ import annotations
 
@@ -15,9 +15,13 @@ def encode(value: Any) -> str:
 
     PostgreSQL has no text with NUL in it, and UTF-8 no lone surrogates; they are replaced. What is not JSON (dates,
     decimals, objects) becomes its `str`.
+
+    Raises:
+        TypeError: It holds an object whose `str` raises.
+        RecursionError: It holds itself.
     """
     try:
-        encoded = orjson.dumps(value, default=str)
+        encoded = orjson.dumps(value, default=_text)
     except TypeError:
         encoded = orjson.dumps(_plain(value))
     # Text that merely spells \u0000 comes here too, and is taken apart for nothing; it is rare.
@@ -38,8 +42,15 @@ def _plain(value: Any) -> Any:
         case str():
             return value.replace("\x00", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
         case Mapping():
-            return {_plain(str(name)): _plain(item) for name, item in value.items()}
+            return {_plain(_text(name)): _plain(item) for name, item in value.items()}
         case list() | tuple() | set() | frozenset():
             return [_plain(item) for item in value]
         case _:
-            return _plain(str(value))
+            return _plain(_text(value))
+
+
+def _text(value: object) -> str:
+    try:
+        return str(value)
+    except Exception as error:
+        raise TypeError(f"the str of its {type(value).__name__} raises {type(error).__name__}") from error

@@ -381,11 +381,19 @@ async def test_a_handlers_own_time_out_is_not_taken_for_ours(database: str, stor
     assert "the media server did not answer" in await value(store, "select error from outbox.attempts")
 
 
+class Mute:
+    """An object of a handler's that can't be told."""
+
+    def __str__(self) -> str:
+        raise KeyError("id")
+
+
 @pytest.mark.parametrize(
     "outcome",
     [
         None,
         Published({"id": object()}),
+        Published({"id": Mute()}),
         Published({"id": "\0"}),
         Dead("found \0"),
         Retry("found \0"),
@@ -398,7 +406,7 @@ async def test_a_handlers_own_time_out_is_not_taken_for_ours(database: str, stor
         Published(ENDLESS),
     ],
     ids=[
-        *("none", "object", "nul-in-result", "nul-in-dead", "nul-in-retry", "nul-in-context", "nan", "century"),
+        *("none", "object", "mute", "nul-in-result", "nul-in-dead", "nul-in-retry", "nul-in-context", "nan", "century"),
         *("text-for-seconds", "no-error", "endless-context", "endless-result"),
     ],
 )
