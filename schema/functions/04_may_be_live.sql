@@ -1,7 +1,8 @@
 -- Whether what an event publishes may be live: it was published, or a step says that something went live, or an
 -- irreversible call was begun whose refusal, or absence afterwards, nobody has shown.
 --
--- Called by: outbox.replay(), outbox.continue_replay(), the command line. outbox/ledger.py has the same rule for steps.
+-- Called by: outbox.replay(), outbox.continue_replay(), outbox.heed_people(), social.event_that_came_to_nothing(); operators,
+--            through `outbox show`. outbox/ledger.py has the same rule for steps.
 -- Locks:     none.
 -- Raises:    nothing.
 create or replace function outbox.may_be_live(event_id bigint) returns boolean

@@ -2,7 +2,7 @@
 -- settler writes the receipt. An event whose irreversible call was begun already ends as that call did.
 --
 -- Called by: operators, through `outbox cancel` or psql.
--- Locks:     the event's row in outbox.waiting, to make it due at once; outbox.heed_resolution() has one that is written later
+-- Locks:     the event's row in outbox.waiting, to make it due at once; outbox.heed_people() has one that is written later
 --            come back soon.
 -- Raises:    OB001 no such event; OB004 it has ended already. Asking twice is no error.
 create or replace function outbox.cancel(event_id bigint, reason text default null) returns void

@@ -11,7 +11,7 @@
 -- What may be live ends as its call did: a cancellation does not bring it back.
 --
 -- Not at once, and not often for long: a relay of an older release, which knows of no decisions, would look without end.
-create or replace function outbox.heed_resolution() returns trigger
+create or replace function outbox.heed_people() returns trigger
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
@@ -44,10 +44,10 @@ begin
 end
 $$;
 
-comment on function outbox.heed_resolution() is 'Has a waiting event that was decided about, or cancelled, meanwhile come back soon.';
+comment on function outbox.heed_people() is 'Has a waiting event that was decided about, or cancelled, meanwhile come back soon.';
 
-create or replace trigger heed_resolution before insert or update on outbox.waiting
+create or replace trigger heed_people before insert or update on outbox.waiting
 for each row when (new.reason = 'unknown' or new.due_at > clock_timestamp() + interval '1 second')
-execute function outbox.heed_resolution();
+execute function outbox.heed_people();
 
-revoke all on function outbox.heed_resolution() from public;
+revoke all on function outbox.heed_people() from public;
