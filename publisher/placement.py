@@ -58,6 +58,9 @@ class Endpoint(StrEnum):
 CLOCK_SLACK = timedelta(hours=1)
 """How far Meta's clock and the database's differ at most: what is older by more than a call is not ours."""
 
+STORY_LIFE = timedelta(hours=24)
+"""How long a story is live (Meta: IG User Stories)."""
+
 IRREVERSIBLE = frozenset({Endpoint.MEDIA_PUBLISH, Endpoint.PHOTO_STORIES, Endpoint.VIDEO_FINISH, Endpoint.FEED_POST})
 
 READS = frozenset(

@@ -25,11 +25,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeAlias
 
-from publisher.placement import LivePost, PostType
+from publisher.placement import STORY_LIFE, LivePost, PostType
 from publisher.reconcile import WINDOW_AFTER, WINDOW_BEFORE, Absent, Live, Person
-
-STORY_LIFE = timedelta(hours=24)
-"""How long a story is live (Meta: IG User Stories)."""
 
 MARGIN = timedelta(hours=1)
 

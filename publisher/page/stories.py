@@ -11,14 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from outbox.event import JsonObject
 from publisher.edges import instant, read_edge
 from publisher.envelope import required_id
 from publisher.page.post import PagePost, post_id
 from publisher.page.videos import PageVideo
-from publisher.placement import CLOCK_SLACK, Endpoint, LivePost, Prepared, ReadBack, Sight
+from publisher.placement import CLOCK_SLACK, STORY_LIFE, Endpoint, LivePost, Prepared, ReadBack, Sight
 
 # An archived story was published; both spellings of either have been seen.
 _WAS_LIVE = frozenset({"published", "archived"})
@@ -43,16 +43,13 @@ class PageStory(PagePost):
         return Sight(status, await self.live(since), is_exact=True, forgets=True)
 
     async def read_back(self, remote_id: str) -> ReadBack:
-        """Find the story's address in the list."""
-        stories = await self._stories({})
+        """Find the story's address in the list: it is live for a day, and an archive may go back for years."""
+        stories = await self.live(datetime.now(UTC) - STORY_LIFE)
         return ReadBack(next((story.permalink for story in stories if story.id == remote_id), None))
 
     async def live(self, since: datetime) -> tuple[LivePost, ...]:
         """Read the Page's stories since an instant; those that are live no more leave the list after a day."""
-        return await self._stories({"since": str(int((since - CLOCK_SLACK).timestamp()))})
-
-    async def _stories(self, parameters: dict[str, str]) -> tuple[LivePost, ...]:
-        path = f"{self.page.id}/stories"
+        path, parameters = f"{self.page.id}/stories", {"since": str(int((since - CLOCK_SLACK).timestamp()))}
         items = await read_edge(self.page.graph, Endpoint.PAGE_STORIES, path, self.page.token, parameters)
         return tuple(_live_story(item) for item in items if str(item.get("status")).lower() in _WAS_LIVE)
 

@@ -38,6 +38,15 @@ async def test_a_post_goes_live_once(stage: Stage, kind: str) -> None:
     assert {entry["endpoint"] for entry in journal["requests"]} >= set(KIND[kind].calls)
 
 
+async def test_a_pages_archive_is_not_read_for_an_address(stage: Stage) -> None:
+    """It may go back for years; a story is live for a day."""
+    play = await stage.play(await stage.approve("facebook image"))
+    assert isinstance(play.end, Published)
+    [read] = (await stage.graph.control("GET", "requests?endpoint=list_stories"))["requests"]
+    [(now,)] = await stage.rows("select extract(epoch from clock_timestamp())::float8")
+    assert now - float(read["parameters"]["since"]) == pytest.approx(25 * 3600, abs=120)
+
+
 @asynccontextmanager
 async def instagram_login(stage: Stage) -> AsyncIterator[None]:
     """An account of Instagram Login, and a handler that finds its host where only its tokens work."""
