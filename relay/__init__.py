@@ -10,6 +10,7 @@ doorbell -> reader -> scheduler -> workers -> settler
 delivery.py holds.py scheduler.py decide.py backoff.py    values and pure decisions
 pending.py                                                what the settler writes next
 clock.py lease.py                                         the database's time, the lease
+listener.py                                               hears what is notified, or tells that it does not
 keeper.py drainer.py                                      which lanes are ours: taken, and given up drained
 guard.py                                                  whether this is still the cluster that the log belongs to
 spill.py                                                  what hot keys have queued, beyond what can run soon

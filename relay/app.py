@@ -110,9 +110,12 @@ async def serve(
     factories = installed_factories() if factories is None else factories
     dsn = settings.dsn.get_secret_value()
     async with AsyncExitStack() as stack:
-        async with await database.connect(dsn, application_name="outbox-start") as connection:
+        connection = await database.connect(dsn, application_name="outbox-start")
+        try:
             await anyio.to_thread.run_sync(require_current, dsn)
             await database.require_suitable(connection)
+        finally:
+            await connection.close()  # not `async with`: cancelled, that would stop at a rollback
         registry = CollectorRegistry()
         metrics = RelayMetrics(registry, factories)
         supervisor = Supervisor(settings, metrics)

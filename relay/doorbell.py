@@ -4,10 +4,10 @@ A transaction that issued NOTIFY holds a lock of the whole cluster through its c
 relay sleeps:
 
     RINGING    wait for a notification, and look now and then without one
-       | more rings a second than the threshold
+       | more rings a second than the threshold, or nobody here hears them
        v
-    MUTED      writers see `awake_until` and don't ring; look every few milliseconds
-       | a quiet while: let it ring again, and commit
+    MUTED      writers see `awake_until` and don't ring; look every few milliseconds, or now and then where little comes
+       | it is heard, and a quiet while: let it ring again, and commit
        v
     LINGERING  look as often until no session remembers the muted bell; take a horizon, and look until every transaction
                that may have found it muted has ended; then RINGING
@@ -16,31 +16,28 @@ Whenever lanes are taken, the relay lingers: their bell may have been muted befo
 muted lately, no session can remember that, and the horizon is taken at once. NOTIFY is a hint, the log is the truth:
 whatever the bell does, the fallback poll finds every event. All relays hear all bells, and each obeys its own.
 
-LISTEN can be lost without an error, so the listener notifies itself now and then, and is built anew where it does not
-hear that. Where the server's queue of notifications fills, for some session listens and does not read, the bell is
-muted too: who rings when it is full fails, and with it the application's transaction.
+Behind a pooler, or while LISTEN is lost, the bell stays muted: writers would pay for what nobody hears. Where the
+server's queue of notifications fills, for some session listens and does not read, it is muted too: who rings when it is
+full fails, and with it the application's transaction. Whether the reader comes by or not, a task of its own sees to
+both, and to it that a muted bell stays so.
 """
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Callable, Collection
-from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from random import Random
 
 import anyio
-import psycopg
 import structlog
 from anyio.abc import TaskStatus
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
-from outbox import database, lease, pooled
-from outbox.errors import DatabaseUnsuitable
+from outbox import lease
 from outbox.event import LANE_COUNT, Lane, RelayId
+from relay.listener import Listener
 from relay.metrics import RelayMetrics
 from relay.settings import RelaySettings
 
@@ -49,13 +46,14 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 _MUTE_SECONDS = 30.0
 _RENEW_MUTE_SECONDS = 10.0
 _QUIET_SECONDS = 2.0
+_WATCH_SECONDS = 1.0
 _LINGER_MAX_SECONDS = 0.1
+
+_DEAF_SECONDS = 2.0
+"""A listener that is being built, at the start or anew, mostly hears sooner."""
 
 _REMEMBERED_SECONDS = 2.0
 """outbox.ring() remembers a muted bell for a second of its clock, which takes two where that is set back in it."""
-
-_ECHO = "echo "
-"""What a listener notifies itself of, to see whether it hears; other listeners pass it over."""
 
 _LANES = {str(lane): Lane(lane) for lane in range(LANE_COUNT)}
 
@@ -100,8 +98,6 @@ class Doorbell:
         lanes: Whose bells are ours: a set that others change.
         on_waiting_changed: Called when what waits, or a hold, was changed by others.
         on_lanes_changed: Called when another relay joined or gave up lanes.
-        listening: It hears the bell; if not, the relay polls.
-        has_pooler: It can't hear it, for a pooler stands between.
     """
 
     settings: RelaySettings
@@ -111,34 +107,44 @@ class Doorbell:
     lanes: Collection[Lane]
     on_waiting_changed: Callable[[], None]
     on_lanes_changed: Callable[[], None]
-    listening: bool = False
-    has_pooler: bool = False
     bell: Bell = Bell.LINGERING
     _queue_fills: bool = False
+    _deaf_since: float = field(default_factory=time.monotonic)
     _horizon: str | None = None
     _lingering_since: float = field(default_factory=time.monotonic)
     _taken_count: int = 0
     _linger_seconds: float = 0.002
     _has_asked: bool = False
     _rung: anyio.Event = field(default_factory=anyio.Event)
+    _listener: Listener = field(init=False)
     _rings: Rate = field(init=False)
     _events: Rate = field(init=False)
     _busy_at: float = 0
+    _has_found: bool = False
+    _muting: anyio.Lock = field(default_factory=anyio.Lock)
     _muted_at: float = 0
 
     def __post_init__(self) -> None:
+        self._listener = Listener(self.settings, self.metrics, self._hear, self._hearing_changed)
         self._rings = Rate(self.settings.mute_rings_per_second)
         self._events = Rate(self.settings.mute_rings_per_second)
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        """Listen on a connection of our own until cancelled, and build it anew, with jitter, when it breaks.
+        """Listen, and mute the bell that nobody hears, until cancelled. Raises LeaseLost, psycopg.Error."""
+        task_status.started()  # deaf until connected, and polling on purpose
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._listener.run)
+            group.start_soon(self._keep_muted)
 
-        Behind a pooler it ends at once: there is nothing to listen to, and the relay polls.
-        """
-        try:
-            await self._stay_connected(task_status)
-        finally:
-            self.metrics.listener_connected.set(0)
+    @property
+    def listening(self) -> bool:
+        """Whether it hears the bell; if not, the relay polls."""
+        return self._listener.listening
+
+    @property
+    def has_pooler(self) -> bool:
+        """Whether it can't hear it, for a pooler stands between."""
+        return self._listener.has_pooler
 
     @property
     def will_be_back(self) -> bool:
@@ -173,6 +179,7 @@ class Doorbell:
     def found(self, count: int) -> None:
         """Take note of how many events a look found: the muted bell stays so while they keep coming."""
         now = time.monotonic()
+        self._has_found = count > 0
         self._events.count(now, count)
         if self._events.high:
             self._busy_at = now
@@ -195,40 +202,6 @@ class Doorbell:
             self._queue_fills = False
             log.info("notifications.drained", queue_usage=round(ratio, 3))
 
-    async def _stay_connected(self, task_status: TaskStatus[None]) -> None:
-        task_status.started()  # deaf until connected, and polling on purpose
-        random = Random()
-        failures, lost_at, is_told = 0, time.monotonic(), False
-        while True:
-            with suppress(psycopg.Error, DatabaseUnsuitable):
-                async with await database.connect(
-                    self.settings.listener_dsn.get_secret_value(), application_name="outbox-listener"
-                ) as connection:
-                    if pooled.leaves_nothing_behind(connection):
-                        self._do_without()
-                        return
-                    await connection.execute("listen outbox")
-                    await self._listen(connection)
-            if self.listening:
-                failures, lost_at, is_told = 0, time.monotonic(), False
-            if not is_told and time.monotonic() - lost_at > self.settings.lease_seconds:
-                # An outage of the database would have ended the incarnation by now, and said so.
-                log.warning("listener.lost", poll_seconds=self.settings.poll_unlistened_seconds)
-                is_told = True
-            self._set_listening(False)
-            failures += 1
-            await anyio.sleep(random.uniform(0.1, min(10.0, 0.5 * 2 ** min(failures, 5))))
-
-    def _do_without(self) -> None:
-        """Say that the bell can't be heard: behind a pooler another session than ours would listen."""
-        self.has_pooler = True
-        log.warning(
-            "listener.unavailable",
-            reason="a pooler stands between the listener and PostgreSQL",
-            poll_seconds=self.settings.poll_unlistened_seconds,
-            what_to_do="poll, or name the server itself in OUTBOX_LISTEN_DSN",
-        )
-
     async def _wait_for_ring(self) -> None:
         if self._rings.high or self._queue_fills:
             await self._mute()
@@ -242,16 +215,18 @@ class Doorbell:
     async def _wait_muted(self) -> None:
         now = time.monotonic()
         is_quiet = now - self._busy_at > _QUIET_SECONDS
-        if is_quiet and not self._queue_fills:
-            # In this order: ring again, commit; then the horizon, in a transaction of its own.
-            await lease.mute(self.control, self.relay_id, 0)
-            self.metrics.bell_muted.set(0)
-            self._begin_lingering()
+        if is_quiet and self.listening and not self._queue_fills:
+            async with self._muting:
+                # In this order: ring again, commit; then the horizon, in a transaction of its own.
+                await lease.mute(self.control, self.relay_id, 0)
+                self.metrics.bell_muted.set(0)
+                self._begin_lingering()
             return
-        if now - self._muted_at > _RENEW_MUTE_SECONDS:
-            await lease.mute(self.control, self.relay_id, _MUTE_SECONDS)
-            self._muted_at = now
-        await anyio.sleep(self.settings.poll_unlistened_seconds if is_quiet else self.settings.muted_poll_seconds)
+        if is_quiet and not self._has_found:
+            with anyio.move_on_after(self.settings.poll_unlistened_seconds):
+                await self._rung.wait()  # it is heard again, or lanes were taken
+        else:
+            await anyio.sleep(self.settings.muted_poll_seconds)  # whoever still rings need not be obeyed
         self.metrics.polls.inc()
 
     def _begin_lingering(self) -> None:
@@ -267,8 +242,8 @@ class Doorbell:
             horizon = await lease.take_horizon(self.control, is_forgotten=is_forgotten)
             self._linger_seconds = 0.002
         passed = horizon is not None and await lease.horizon_passed(self.control, horizon)
-        if taken_count != self._taken_count:
-            return  # this horizon was taken before the lanes were
+        if taken_count != self._taken_count or self.bell is not Bell.LINGERING:
+            return  # this horizon was taken before the lanes were, or the bell is muted again
         self._horizon = horizon
         if passed:
             # No sleep: what those transactions wrote is read by the look that follows.
@@ -279,41 +254,38 @@ class Doorbell:
         self._linger_seconds = min(_LINGER_MAX_SECONDS, self._linger_seconds * 1.5)
         self.metrics.polls.inc()
 
+    async def _keep_muted(self) -> None:
+        """Mute the bell that nobody hears, and keep a muted one from ringing again by itself."""
+        while True:
+            await anyio.sleep(_WATCH_SECONDS)
+            if not self.lanes:
+                continue  # nobody rings for us; and we may be leaving
+            if self.bell is not Bell.MUTED:
+                if self._is_deaf or self._queue_fills:
+                    await self._mute()
+            elif time.monotonic() - self._muted_at > _RENEW_MUTE_SECONDS:
+                async with self._muting:
+                    if self.bell is Bell.MUTED:  # it may have been let ring while we waited
+                        await self._ask_for_silence()
+
+    @property
+    def _is_deaf(self) -> bool:
+        """Whether writers ring for nobody: no listener hears, or is about to."""
+        return not self.listening and (self.has_pooler or time.monotonic() - self._deaf_since > _DEAF_SECONDS)
+
     async def _mute(self) -> None:
+        async with self._muting:
+            await self._ask_for_silence()
+            if self._rings.high:
+                self._rings.high, self._busy_at = False, self._muted_at
+            self.bell = Bell.MUTED
+            self.metrics.bell_muted.set(1)
+
+    async def _ask_for_silence(self) -> None:
         await lease.mute(self.control, self.relay_id, _MUTE_SECONDS)
-        self._muted_at = self._busy_at = time.monotonic()
-        self._rings.high = False
-        self.bell = Bell.MUTED
-        self.metrics.bell_muted.set(1)
-
-    async def _listen(self, connection: AsyncConnection[TupleRow]) -> None:
-        """Listen for as long as it is certain that we hear. Raises psycopg.Error."""
-        while await self._hears(connection):
-            if not self.listening:
-                self._set_listening(True)
-            async for notification in connection.notifies(timeout=self.settings.listen_check_seconds):
-                self._hear(notification.payload)
-        await connection.close()  # without a farewell, which nobody may hear
-        if self.listening:
-            self.metrics.listener_deaf.inc()
-            log.warning("listener.deaf", next="listens on a new connection, and polls until then")
-
-    async def _hears(self, connection: AsyncConnection[TupleRow]) -> bool:
-        """Notify ourselves, and tell whether that is heard: LISTEN may be lost, and a half-open socket, in silence."""
-        token = f"{_ECHO}{secrets.token_hex(8)}"
-        # An outage of the whole database ends the incarnation sooner than that, and says so.
-        with anyio.move_on_after(self.settings.lease_seconds):
-            await lease.notify(connection, token)
-            async with aclosing(connection.notifies()) as notifications:
-                async for notification in notifications:
-                    if notification.payload == token:
-                        return True
-                    self._hear(notification.payload)
-        return False
+        self._muted_at = time.monotonic()
 
     def _hear(self, payload: str) -> None:
-        if payload.startswith(_ECHO):
-            return
         if payload == "lanes":
             self.on_lanes_changed()
         elif (lane := _LANES.get(payload)) is None:  # anybody may notify, of anything
@@ -323,11 +295,9 @@ class Doorbell:
             self._rings.count(time.monotonic())
             self.ring()
 
-    def _set_listening(self, listening: bool) -> None:
-        changed, self.listening = listening != self.listening, listening
-        if changed:
-            # Waits that are under way are as long as they were before, and what was notified meanwhile was not heard.
-            self.ring()
-            self.on_waiting_changed()
-            self.on_lanes_changed()
-        self.metrics.listener_connected.set(listening)
+    def _hearing_changed(self) -> None:
+        """Waits under way are as long as they were before, and what was notified meanwhile was not heard."""
+        self._deaf_since = time.monotonic()
+        self.ring()
+        self.on_waiting_changed()
+        self.on_lanes_changed()

@@ -69,6 +69,23 @@ async def test_the_relay_polls_and_says_so(database: str, pooled: str, script: S
     assert warnings == ["listener.unavailable"]
 
 
+async def test_writers_are_asked_not_to_ring(database: str, pooled: str, script: Script) -> None:
+    """Nobody would hear them, and each would take the lock of the whole cluster."""
+    muted: LiteralString = "select coalesce(bool_or(awake_until > clock_timestamp()), false) from outbox.relays"
+    async with (
+        await AsyncConnection.connect(database, autocommit=True) as store,
+        await AsyncConnection.connect(database, autocommit=True) as listener,
+        relay(settings(pooled, poll_unlistened_seconds=0.05), script),
+    ):
+        await listener.execute("listen outbox")
+        await eventually(lambda: value(store, muted), seconds=LONG_SECONDS)
+        [_ async for _ in listener.notifies(timeout=0.3)]
+        for _ in range(20):
+            await emit(store, "a")
+        await all_settled(store, 20, seconds=LONG_SECONDS)
+        assert [heard.payload async for heard in listener.notifies(timeout=0.3)] == []
+
+
 async def test_stories_go_live(database: str, pooled: str) -> None:
     """The real publisher: tokens, intents and steps, by way of the pooler."""
     async with open_studio() as studio:

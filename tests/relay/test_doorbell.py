@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import warnings
 from typing import LiteralString
 
 import psycopg
@@ -10,6 +12,7 @@ import pytest
 from outbox.outcome import Published
 from relay.doorbell import Rate
 from tests.relay.running import (
+    Gate,
     Script,
     Store,
     all_settled,
@@ -204,3 +207,69 @@ async def test_without_a_listener_it_polls(database: str, store: Store, script: 
 async def polling(url: str) -> bool:
     """Whether the relay says that it polls."""
     return '"polling"' in (await get(f"{url}/readyz"))[1]
+
+
+async def lanes_rung(listener: Store) -> list[str]:
+    """What a session of ours has heard of the bell, until it hears nothing for a moment."""
+    return [heard.payload async for heard in listener.notifies(timeout=0.3) if heard.payload.isdigit()]
+
+
+async def test_nobody_rings_for_a_relay_that_does_not_hear(database: str, store: Store, script: Script) -> None:
+    """Its listener is gone and can't come back: writers are asked not to ring; once it hears, they ring again."""
+
+    async def rings_again() -> bool:
+        return await ready(url) and not await value(store, IS_MUTED)
+
+    async with (
+        await psycopg.AsyncConnection.connect(database, autocommit=True) as listener,
+        working(settings(database), script) as url,
+    ):
+        await listener.execute("listen outbox")
+        async with closed(database):
+            await value(store, LISTENER, ["outbox-listener"])
+            await eventually(lambda: value(store, IS_MUTED), seconds=60)
+            await lanes_rung(listener)
+            await store.execute(FORGET)
+            for _ in range(20):
+                await emit(store, "unheard")
+            await all_settled(store, 20)
+            assert await lanes_rung(listener) == []
+        await eventually(rings_again, seconds=60)
+        await store.execute(FORGET)
+        await emit(store, "heard")
+        assert len(await lanes_rung(listener)) == 1
+        await all_settled(store, 21)
+
+
+async def test_a_muted_bell_stays_so_while_nothing_is_read(
+    database: str, store: Store, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its room is full of an event that takes long, so that the reader does not come by; and it does not hear."""
+    monkeypatch.setattr("relay.doorbell._RENEW_MUTE_SECONDS", 0.1)
+    gate = Gate()
+    script.acts["slow"] = [gate]
+    longer: LiteralString = "select awake_until > %s from outbox.relays"
+
+    async with working(settings(database, in_hand_max=1), script):
+        async with closed(database):
+            await emit(store, "slow")
+            await gate.entered.wait()
+            await value(store, LISTENER, ["outbox-listener"])
+            await eventually(lambda: value(store, IS_MUTED), seconds=60)
+            until = await value(store, "select awake_until from outbox.relays")
+            await eventually(lambda: value(store, longer, [until]), seconds=60)
+        gate.opened.set()
+        await all_settled(store, 1)
+
+
+async def test_a_listener_that_is_ended_leaves_no_connection_open(
+    database: str, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also on a busy machine, where psycopg lets others run at each wait: at what it does to leave, too."""
+    monkeypatch.setattr("psycopg.waiting.MAX_BUSY_TIME", -1.0)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ResourceWarning)
+        async with working(settings(database), script):
+            pass
+        gc.collect()
+    assert [str(warning.message) for warning in caught if warning.category is ResourceWarning] == []
