@@ -8,14 +8,14 @@ batch.py settle.py      the relay's side of outcomes: every durable write, fence
 take_over.py            the relay's side of lanes that it just took: what was left in doubt
 ledger.py               a handler's side of its steps: intents before irreversible calls
 handler.py              what delivers events of one type
-operations.py           a person's side: find, cancel, release
+operations.py           a person's side: find, cancel
 replay.py               a person's side: emit ended events once more, one or many, at a rate
 resolution.py           a person's side of unknown outcomes; loaded by the relay
 audit.py                a person's side: who changed what, and why
 life.py                 a person's side: all that ever happened to an event
 statistics.py           a person's side: how it goes, in numbers that cost little
 doctor/                 a person's side: what is wrong, and what to do
-holds.py                a person's side: what pauses, and until when
+holds.py                what pauses, and until when: loaded by the relay, held and released by people
 ownership.py            a person's side: relays, lanes, and how far each has come
 refusals.py             a person's side: what the SQL functions refuse, as Refused
 recovery.py             a person's side: after a restore, what would be published again

@@ -14,8 +14,20 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import LiteralString
 
-from outbox.event import Event, JsonObject
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow
+
+from outbox.encode import encode_numbers
+from outbox.event import Event, EventId, JsonObject
+
+LOAD_STEPS: LiteralString = """
+select s.event_id, s.position, s.name, s.state, s.detail, s.fingerprint, s.created_at
+from outbox.steps as s
+where s.event_id = any (%(event_ids)s::bigint[])
+order by s.event_id, s.position
+"""
 
 
 class StepState(StrEnum):
@@ -118,6 +130,16 @@ class Ledger:
         step = Step(position, name, state, detail, fingerprint, created_at)
         self.steps.append(step)
         return step
+
+
+async def load_steps(connection: AsyncConnection[TupleRow], event_ids: Sequence[EventId]) -> dict[EventId, list[Step]]:
+    """Return the steps of events that have some, oldest first."""
+    steps: dict[EventId, list[Step]] = {}
+    rows = await (await connection.execute(LOAD_STEPS, {"event_ids": encode_numbers(event_ids)})).fetchall()
+    for event_id, position, name, state, detail, fingerprint, created_at in rows:
+        step = Step(position, name, StepState(state), detail, fingerprint, created_at)
+        steps.setdefault(event_id, []).append(step)
+    return steps
 
 
 def open_intent(steps: Sequence[Step]) -> Step | None:

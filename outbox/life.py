@@ -101,7 +101,7 @@ async def load_life(connection: AsyncConnection[TupleRow], event_id: EventId) ->
             raise Refused(f"event {event_id} does not exist")
         payload, headers, dedupe_key, lane, result, may_be_live = body
         moments = await _load_moments(connection, event)
-        waiting = await _load(connection, Waiting, LOAD_WAITING, event)
+        waiting = await _load(connection, WaitsNow, LOAD_WAITING, event)
         holds = await _load(connection, HoldInForce, LOAD_HOLDS, event) if event.settled_at is None else []
     return Life(
         event=event,
@@ -189,7 +189,7 @@ class StepWritten:
 
 
 @dataclass(frozen=True, slots=True)
-class Receipt:
+class ReceiptWritten:
     """How it ended."""
 
     what: Literal["receipt"] = field(default="receipt", init=False)
@@ -216,7 +216,7 @@ class PostFound:
 
 
 @dataclass(frozen=True, slots=True)
-class Replayed:
+class EmittedAgain:
     """It was emitted once more."""
 
     what: Literal["replayed"] = field(default="replayed", init=False)
@@ -225,12 +225,20 @@ class Replayed:
 
 
 Moment: TypeAlias = (
-    Emitted | CancellationAsked | Resolved | Dispatched | Attempt | StepWritten | Receipt | PostFound | Replayed
+    Emitted
+    | CancellationAsked
+    | Resolved
+    | Dispatched
+    | Attempt
+    | StepWritten
+    | ReceiptWritten
+    | PostFound
+    | EmittedAgain
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class WaitsNow:
     """Why it waits now; `due_at` is None where another event or a person must act first."""
 
     waiting_since: datetime
@@ -266,7 +274,7 @@ class Life:
     result: JsonObject | None
     may_be_live: bool
     moments: list[Moment]
-    waiting: Waiting | None
+    waiting: WaitsNow | None
     holds: list[HoldInForce]
 
     @property
@@ -279,7 +287,7 @@ async def _load_moments(connection: AsyncConnection[TupleRow], event: FoundEvent
     moments: list[Moment] = [Emitted(event.created_at, event.replay_of)]
     moments += await _load(connection, CancellationAsked, LOAD_CANCELLATIONS, event)
     moments += await _load(connection, Resolved, LOAD_RESOLUTIONS, event)
-    receipts = await _load(connection, Receipt, LOAD_RECEIPT, event)
+    receipts = await _load(connection, ReceiptWritten, LOAD_RECEIPT, event)
     moments += [
         Dispatched(receipt.dispatched_at, receipt.relay_id, receipt.relay)
         for receipt in receipts
@@ -289,7 +297,7 @@ async def _load_moments(connection: AsyncConnection[TupleRow], event: FoundEvent
     moments += await _load(connection, StepWritten, LOAD_STEPS, event)
     moments += receipts
     moments += await _load(connection, PostFound, LOAD_FOUND, event)
-    moments += await _load(connection, Replayed, LOAD_REPLAYS, event)
+    moments += await _load(connection, EmittedAgain, LOAD_REPLAYS, event)
     # Stable: what happened at the same instant stays in the order above.
     return sorted(moments, key=lambda moment: moment.at)
 

@@ -1,4 +1,4 @@
-"""A person's side: find events, cancel, release. `outbox.replay` replays, `outbox.holds` holds, `outbox.prune` prunes.
+"""A person's side: find events, cancel. `outbox.replay` replays, `outbox.holds` holds, `outbox.prune` prunes.
 
 What changes something is a SQL function that psql or any driver can call too; here its refusals become `Refused`.
 Instants that are infinite in the database are None here: what they wait for is another event or a person.
@@ -45,11 +45,6 @@ NEWEST_FIRST: LiteralString = "order by s.id desc limit %(limit)s"
 """What did not go well is rare, and what waits is little: their own indexes find it, not a walk over all events."""
 
 CANCEL: LiteralString = "select outbox.cancel(%(id)s, %(reason)s)"
-RELEASE: LiteralString = "select outbox.release(%(key)s, %(reason)s)"
-COUNT_HELD: LiteralString = """
-select count(*) from outbox.waiting as w
-where w.reason in ('held', 'rate_limited') and (%(key)s::text is null or w.key = %(key)s)
-"""
 NOW: LiteralString = "select clock_timestamp()"
 
 State: TypeAlias = Literal["new", "waiting", "published", "dead", "cancelled", "expired"]
@@ -130,20 +125,6 @@ async def cancel(
     """
     async with refusals(), connection.transaction(force_rollback=dry_run):
         await connection.execute(CANCEL, {"id": event_id, "reason": reason})
-
-
-async def release(connection: AsyncConnection[TupleRow], key: str | None, *, reason: str | None = None) -> int:
-    """End the hold on a key, on the app where it is None; return how many events go on at once."""
-    row = await (await connection.execute(RELEASE, {"key": key, "reason": reason})).fetchone()
-    assert row is not None
-    return int(row[0])
-
-
-async def count_held(connection: AsyncConnection[TupleRow], key: str | None) -> int:
-    """Return how many events `release` would let go on; a million of them are not written for that."""
-    row = await (await connection.execute(COUNT_HELD, {"key": key})).fetchone()
-    assert row is not None
-    return int(row[0])
 
 
 async def database_now(connection: AsyncConnection[TupleRow]) -> datetime:

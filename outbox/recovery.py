@@ -23,11 +23,10 @@ from outbox.batch import Batch, StepRow, Try, Wait
 from outbox.cluster import FOREIGN_XIDS, REASONS, Evidence
 from outbox.errors import Refused
 from outbox.event import LANE_COUNT, Event, EventId, RelayId
-from outbox.ledger import Step, StepState, open_intent
+from outbox.ledger import Step, StepState, load_steps, open_intent
 from outbox.outcome import Reason
 from outbox.refusals import refusals
 from outbox.settle import settle
-from outbox.waiting import load_steps
 
 LOAD_STATE: LiteralString = """
 select c.verify_only_since, c.verify_only_reason, c.known_until, c.must_rebase, c.verified_at

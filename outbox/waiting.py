@@ -1,4 +1,4 @@
-"""The waiting events: which of them are due, and what holds them back.
+"""The waiting events: which of them are due, which sequences they block, and how many there are.
 
 `outbox.waiting` has a row for an event that could not end at first touch, and for no other; it may have a million.
 What is due is the head of an index for each lane; for a key of which more is due than a relay takes in hand, the head
@@ -16,9 +16,7 @@ from typing import Any, LiteralString
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
-from outbox.encode import encode_numbers
 from outbox.event import Event, EventId, Lane
-from outbox.ledger import Step, StepState
 from outbox.outcome import Reason
 
 _DUE_OF_LANES: LiteralString = """
@@ -85,21 +83,6 @@ cross join lateral (
 ) as d
 """
 
-LOAD_STEPS: LiteralString = """
-select s.event_id, s.position, s.name, s.state, s.detail, s.fingerprint, s.created_at
-from outbox.steps as s
-where s.event_id = any (%(event_ids)s::bigint[])
-order by s.event_id, s.position
-"""
-
-LOAD_HOLDS: LiteralString = """
-select h.scope, h.key,
-  case when h.held_until = 'infinity' then 'Infinity'::float8
-  else extract(epoch from h.held_until - clock_timestamp())::float8 end
-from outbox.holds as h
-where h.held_until > clock_timestamp()
-"""
-
 LOAD_BLOCKED_SEQUENCES: LiteralString = """
 select distinct s.key, s.sequence
 from unnest(%(lanes)s::smallint[]) as l (lane)
@@ -119,16 +102,6 @@ cross join lateral (
 ) as c
 """
 """For each reason the head of an index, and so many of its entries: a million rows cost what the bound costs."""
-
-HOLD_REASONS = ("rate_limited", "token", "account", "unknown", "operator")
-"""Why there are holds: those of the relay by their names, those by hand are the operator's, whatever the words."""
-
-COUNT_HOLDS: LiteralString = """
-select h.scope, case when h.reason = any (%(reasons)s::text[]) then h.reason else 'operator' end, count(*)
-from outbox.holds as h
-where h.held_until > clock_timestamp()
-group by 1, 2
-"""
 
 COUNT_OFTEN_DEFERRED: LiteralString = """
 select count(*) from (select from outbox.waiting as w where w.deferrals >= 25 limit %(count_max)s) as counted
@@ -165,7 +138,7 @@ class Due:
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class WaitingCount:
     """The events that wait for one reason.
 
     Attributes:
@@ -175,14 +148,6 @@ class Waiting:
 
     count: int
     oldest_seconds: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class HeldFor:
-    """A hold: `key` is None for the whole app; `seconds` may be infinite."""
-
-    key: str | None
-    seconds: float
 
 
 async def load_due(
@@ -239,33 +204,17 @@ async def seconds_to_next_due(
     return None if row is None else row[0]
 
 
-async def load_steps(connection: AsyncConnection[TupleRow], event_ids: Sequence[EventId]) -> dict[EventId, list[Step]]:
-    """Return the steps of events that have some, oldest first."""
-    steps: dict[EventId, list[Step]] = {}
-    rows = await (await connection.execute(LOAD_STEPS, {"event_ids": encode_numbers(event_ids)})).fetchall()
-    for event_id, position, name, state, detail, fingerprint, created_at in rows:
-        step = Step(position, name, StepState(state), detail, fingerprint, created_at)
-        steps.setdefault(event_id, []).append(step)
-    return steps
-
-
-async def load_holds(connection: AsyncConnection[TupleRow]) -> list[HeldFor]:
-    """Return the holds that are in force."""
-    rows = await (await connection.execute(LOAD_HOLDS)).fetchall()
-    return [HeldFor(key if scope == "key" else None, seconds) for scope, key, seconds in rows]
-
-
 async def load_blocked_sequences(connection: AsyncConnection[TupleRow], lanes: Sequence[Lane]) -> list[tuple[str, str]]:
     """Return each (key, sequence) of which an event waits."""
     rows: list[Any] = await (await connection.execute(LOAD_BLOCKED_SEQUENCES, {"lanes": list(lanes)})).fetchall()
     return [(key, sequence) for key, sequence in rows]
 
 
-async def count_waiting(connection: AsyncConnection[TupleRow], *, count_max: int) -> dict[Reason, Waiting]:
+async def count_waiting(connection: AsyncConnection[TupleRow], *, count_max: int) -> dict[Reason, WaitingCount]:
     """Return for each reason how many events wait, counted up to `count_max`, and how late the first of them is."""
     arguments = {"reasons": list(Reason), "count_max": count_max}
     rows = await (await connection.execute(COUNT_BY_REASON, arguments)).fetchall()
-    return {Reason(reason): Waiting(count, seconds) for reason, count, seconds in rows}
+    return {Reason(reason): WaitingCount(count, seconds) for reason, count, seconds in rows}
 
 
 async def estimate_waiting_count(connection: AsyncConnection[TupleRow]) -> float:
@@ -282,9 +231,3 @@ async def count_often_deferred(connection: AsyncConnection[TupleRow], *, count_m
     assert row is not None
     count: int = row[0]
     return count
-
-
-async def count_holds(connection: AsyncConnection[TupleRow]) -> dict[tuple[str, str], int]:
-    """Return how many holds are in force, by scope and one of `HOLD_REASONS`."""
-    rows = await (await connection.execute(COUNT_HOLDS, {"reasons": list(HOLD_REASONS)})).fetchall()
-    return {(scope, reason): count for scope, reason, count in rows}

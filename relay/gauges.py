@@ -11,10 +11,11 @@ from anyio.abc import TaskStatus
 from psycopg import AsyncConnection, errors
 from psycopg.rows import TupleRow
 
+from outbox.holds import count_holds
 from outbox.lease import notification_queue_usage
 from outbox.outcome import Reason
 from outbox.ownership import count_unowned_lanes
-from outbox.waiting import count_holds, count_often_deferred, count_waiting, estimate_waiting_count
+from outbox.waiting import count_often_deferred, count_waiting, estimate_waiting_count
 from relay.clock import DatabaseClock
 from relay.metrics import HOLD_SERIES, RelayMetrics
 from relay.reader import Reader

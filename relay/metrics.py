@@ -11,8 +11,8 @@ from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from outbox.holds import HOLD_REASONS
 from outbox.outcome import Reason
-from outbox.waiting import HOLD_REASONS
 from relay.histogram import DelayHistogram
 
 _DELAY_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)

@@ -13,11 +13,10 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
 from outbox.event import Event, EventId, Lane
-from outbox.ledger import Step
+from outbox.ledger import Step, load_steps
 from outbox.log import LogReader, take_snapshot
 from outbox.low_water import Cursor, Departure
 from outbox.suspects import Suspicion, load_suspicion
-from outbox.waiting import load_steps
 from relay.delivery import Delivery
 from relay.doorbell import Doorbell
 from relay.metrics import RelayMetrics

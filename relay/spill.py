@@ -22,10 +22,10 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
 from outbox.event import Event, EventId, Lane
+from outbox.ledger import load_steps
 from outbox.log import LogReader, fetch
 from outbox.low_water import Spilled
 from outbox.suspects import load_suspicion
-from outbox.waiting import load_steps
 from relay.delivery import Delivery
 from relay.metrics import RelayMetrics
 from relay.scheduler import Scheduler

@@ -16,10 +16,12 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
 from outbox.event import Event, EventId, Lane
+from outbox.holds import load_holds
+from outbox.ledger import load_steps
 from outbox.outcome import Reason
 from outbox.resolution import load_resolutions
 from outbox.suspects import Suspicion, load_suspicion
-from outbox.waiting import Due, load_due, load_due_of_keys, load_holds, load_steps, seconds_to_next_due
+from outbox.waiting import Due, load_due, load_due_of_keys, seconds_to_next_due
 from relay.delivery import Delivery, Park
 from relay.holds import Holds
 

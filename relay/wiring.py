@@ -20,11 +20,12 @@ from psycopg.rows import TupleRow
 from outbox import database
 from outbox.event import Event, Lane
 from outbox.handler import Handler
+from outbox.holds import load_holds
 from outbox.ledger import Step
 from outbox.log import load_cursors
 from outbox.outcome import Defer, Reason
 from outbox.take_over import find_doubts
-from outbox.waiting import load_blocked_sequences, load_holds
+from outbox.waiting import load_blocked_sequences
 from relay.backoff import Backoff
 from relay.clock import DatabaseClock
 from relay.decide import Policy

@@ -57,7 +57,7 @@ def add(
     """
     from pydantic import SecretStr  # noqa: PLC0415 (help needs none of it)
 
-    from outbox.operations import count_held  # noqa: PLC0415
+    from outbox.holds import count_held  # noqa: PLC0415
     from publisher.accounts import add_account, check_account, key_of  # noqa: PLC0415
     from publisher.settings import PublisherSettings  # noqa: PLC0415
     from publisher.tokens import open_key_ring  # noqa: PLC0415

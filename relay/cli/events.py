@@ -244,12 +244,12 @@ def _tell(moment: Moment) -> tuple[str, object]:
         case life.StepWritten():
             step = f"{moment.name} {moment.state}"
             return f"step {moment.position}", _join(step, moment.detail or None, _by(moment.relay_id, moment.relay))
-        case life.Receipt():
+        case life.ReceiptWritten():
             counts = f"failed attempts: {moment.attempts}, deferrals: {moment.deferrals}"
             return moment.outcome, _join(moment.reason, moment.error, counts, _by(moment.relay_id, moment.relay))
         case life.PostFound():
             return "post found", {"remote_id": moment.remote_id, "permalink": moment.permalink}
-        case life.Replayed():
+        case life.EmittedAgain():
             return "replayed", f"as {moment.replay_id}"
         case _:
             assert_never(moment)

@@ -102,9 +102,8 @@ def release(
     """End the hold on a key, or on the whole app; what waits for it goes on at once."""
     if (key is None) != app:
         raise typer.BadParameter("expected a key or --app, found " + ("both" if app else "neither"))
-    from outbox.holds import find_holds  # noqa: PLC0415 (help needs none of it)
-    from outbox.operations import count_held  # noqa: PLC0415
-    from outbox.operations import release as end  # noqa: PLC0415
+    from outbox.holds import count_held, find_holds  # noqa: PLC0415 (help needs none of it)
+    from outbox.holds import release as end  # noqa: PLC0415
     from relay.cli.connection import run_with_database  # noqa: PLC0415
 
     async def look(connection: AsyncConnection[TupleRow]) -> tuple[int, bool]:

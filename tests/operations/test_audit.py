@@ -10,8 +10,8 @@ from psycopg.rows import TupleRow
 
 from outbox.audit import find_operations
 from outbox.errors import Refused
-from outbox.holds import hold
-from outbox.operations import cancel, release
+from outbox.holds import hold, release
+from outbox.operations import cancel
 from outbox.prune import prune
 from outbox.replay import replay
 from tests.operations.histories import LONG_AGO, Histories

@@ -9,8 +9,8 @@ from psycopg import AsyncConnection, errors
 from psycopg.rows import TupleRow
 
 from outbox.errors import Refused
-from outbox.holds import find_holds, hold
-from outbox.operations import database_now, release
+from outbox.holds import find_holds, hold, release
+from outbox.operations import database_now
 from tests.operations.histories import Histories
 
 pytestmark = pytest.mark.anyio

@@ -8,7 +8,7 @@ from psycopg.rows import TupleRow
 
 from outbox.errors import Refused
 from outbox.event import EventId
-from outbox.life import Attempt, Receipt, StepWritten, load_life
+from outbox.life import Attempt, ReceiptWritten, StepWritten, load_life
 from outbox.operations import cancel
 from outbox.replay import replay
 from tests.operations.histories import Histories
@@ -48,7 +48,7 @@ async def test_a_life_tells_everything_in_order(connection: Connection, historie
     )
     assert isinstance(step, StepWritten)
     assert (step.position, step.name, step.state) == (2, "publish", "intent")
-    assert isinstance(receipt, Receipt)
+    assert isinstance(receipt, ReceiptWritten)
     assert (receipt.outcome, receipt.reason, receipt.error) == ("dead", "rejected", "no")
     other = await load_life(connection, replayed.replay_id)
     assert other.event.replay_of == event_id

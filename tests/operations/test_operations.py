@@ -11,6 +11,7 @@ from psycopg.rows import TupleRow
 
 from outbox.errors import Refused
 from outbox.event import EventId
+from outbox.holds import release
 from outbox.ledger import Step, StepState, may_be_live
 from outbox.operations import (
     EventFilter,
@@ -18,7 +19,6 @@ from outbox.operations import (
     database_now,
     find_event,
     find_events,
-    release,
 )
 from outbox.replay import replay
 from tests.operations.histories import Histories

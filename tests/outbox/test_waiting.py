@@ -12,7 +12,8 @@ import pytest
 
 from outbox import database as connections
 from outbox.batch import Batch, HoldRow, StepRow
-from outbox.ledger import Step, StepState
+from outbox.holds import HeldFor, load_holds
+from outbox.ledger import Step, StepState, load_steps
 from outbox.outcome import Reason
 from outbox.settle import settle
 from outbox.waiting import (
@@ -21,14 +22,11 @@ from outbox.waiting import (
     LOAD_DUE,
     LOAD_DUE_OF_KEYS,
     NEXT_DUE,
-    HeldFor,
     count_waiting,
     estimate_waiting_count,
     load_blocked_sequences,
     load_due,
     load_due_of_keys,
-    load_holds,
-    load_steps,
     seconds_to_next_due,
 )
 from tests.outbox.store import LANES, Store, event, events, ids, incarnate, value, wait
