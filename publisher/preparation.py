@@ -183,11 +183,15 @@ class Preparation:
             if not status.is_uploaded:
                 await self._send_from(part, medium, prepared, offset)
         except (GraphError, NoAnswer, MediaUnreachable) as error:
-            if not isinstance(error, MediaUnreachable):
-                failure = Failure.of(error)
-                if failure.reaction(self.trail.tried(failure)) is Reaction.NEW_CONTAINER:
-                    return await self.replace([part], failure.message, failure.detail)
-            arrived = ((await part.status(prepared)).received_bytes or 0) - offset
+            failure = None if isinstance(error, MediaUnreachable) else Failure.of(error)
+            reaction = None if failure is None else failure.reaction(self.trail.tried(failure))
+            if failure is not None and reaction is Reaction.NEW_CONTAINER:
+                return await self.replace([part], failure.message, failure.detail)
+            now = await part.status(prepared)
+            if now.state is HandleState.GONE and reaction is Reaction.RETRY:
+                # Nobody knows from where to go on.
+                return await self._unreadable(part, step)
+            arrived = (now.received_bytes or 0) - offset
             if arrived <= 0:
                 raise
             # A part has arrived: that costs no attempt.
@@ -233,7 +237,8 @@ class Preparation:
             case HandleState.PROCESSING if age > self.settings.processing_seconds_max:
                 return await self.replace([part], f"its processing has taken {age:.0f} s")
             case HandleState.GONE if age > self.settings.unreadable_seconds:
-                return await self._unreadable(part, step, age)
+                # The call tells more of a container; a Page's video that is not there yet would be refused.
+                return await self._unreadable(part, step) if self.placement.names_its_handle else None
             case HandleState.PROCESSING | HandleState.GONE:
                 return Defer(growing(self._poll_seconds(part), age), Reason.PROCESSING)
             case HandleState.FAILED:
@@ -244,19 +249,17 @@ class Preparation:
             case _:
                 assert_never(status.state)
 
-    async def _unreadable(self, part: Part, step: Step, age: float) -> Outcome | None:
-        """Go on with a handle that can't be read: reads have failed for weeks while publishing worked.
+    async def _unreadable(self, part: Part, step: Step) -> Outcome:
+        """Wait for a handle that can't be read, make it once more in case it is really gone, end when it grows old.
 
-        See postiz-app#1562. A container is published all the same: the call tells more. A Page's video is waited for,
-        made once more in case it is really gone, and given up when it grows old.
+        Reads have failed for weeks while publishing worked (postiz-app#1562).
         """
-        if not self.placement.names_its_handle:
-            return None
-        why = f"expected to read how the {part.name} stands, found that it can't be read for {age:.0f} s"
-        delay = growing((self._poll_seconds(part)[0], UNREADABLE_WAIT_SECONDS[1]), age)
-        if self._age(step) + delay > self.settings.handle_age_seconds_max:
+        age, since_uploaded = self._age(step), self._age(self.trail.uploaded(step.detail["handle"]) or step)
+        why = f"expected to read how the {part.name} stands, found that it can't be read for {since_uploaded:.0f} s"
+        delay = growing((self._poll_seconds(part)[0], UNREADABLE_WAIT_SECONDS[1]), since_uploaded)
+        if age + delay > self.settings.handle_age_seconds_max:
             return Dead(why, "media_unreadable")
-        if age > self.settings.gone_seconds and not self.trail.was_unreadable(part.name):
+        if since_uploaded > self.settings.gone_seconds and not self.trail.was_unreadable(part.name):
             await self._discard(part, "it can't be read", {"unreadable": True})
             return Defer(self._poll_seconds(part)[0], Reason.PROCESSING, why)
         return Defer(delay, Reason.PROCESSING, why)

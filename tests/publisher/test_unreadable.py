@@ -51,6 +51,27 @@ async def test_a_pages_video_that_stays_unreadable_ends_when_it_grows_old(databa
 
 
 @pytest.mark.parametrize(
+    ("kind", "read", "send"),
+    [
+        ("instagram uploaded reel", "container_status", "upload_container"),
+        ("facebook uploaded reel", "video_status", "upload_video"),
+        ("facebook feed video", "video_status", "transfer_video"),
+    ],
+)
+async def test_an_upload_of_which_nobody_knows_where_it_stands_is_waited_for(
+    stage: Stage, kind: str, read: str, send: str
+) -> None:
+    """It fails, and it can't be read how much has arrived: that costs no attempt."""
+    fault = await stage.graph.fault(read, "error", times=None, **MISSING)
+    await stage.graph.fault(send, "error", times=2, code=6001)
+    event = await stage.approve(kind)
+    for _ in range(2):
+        assert isinstance(await stage.dispatch(event), Defer)
+    await stage.graph.control("DELETE", f"faults/{fault}")
+    assert isinstance((await stage.play(event)).end, Published)
+
+
+@pytest.mark.parametrize(
     ("kind", "call"),
     [("instagram image", "list_stories"), ("instagram feed", "list_media"), ("facebook post", "list_feed")],
 )
