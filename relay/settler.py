@@ -1,8 +1,8 @@
 """The only writer of outcomes: all durable writes of a relay, one statement at a time, grouped.
 
 What becomes ready while a statement is under way, or within a few milliseconds, goes into the next one: under load a
-commit carries hundreds of receipts, at rest a single one leaves at once. An outcome that can't be written ends this
-incarnation; the next one finds the event where it was.
+commit carries hundreds of receipts, at rest a single one leaves at once. Receipts for which nobody waits gather longer.
+An outcome that can't be written ends this incarnation; the next one finds the event where it was.
 """
 
 from __future__ import annotations
@@ -63,6 +63,7 @@ class Settler:
         on_waiting: Called with the seconds until a new waiting row is due.
         renew_lease: Renews the lease at once, for a call that it would not outlive.
         gather_seconds: What comes sooner after the beginning of the last statement goes together with the next one.
+        gather_receipts_seconds: The same, while nothing comes but receipts for which nobody waits.
         gather_max: So many outcomes wait for no more: handlers stand still where too many are in doubt.
         settled_count: How many events it has settled.
         in_doubt_count: How many outcomes are submitted and not known to be durable.
@@ -78,13 +79,15 @@ class Settler:
     on_waiting: Callable[[float], None]
     renew_lease: Callable[[], Awaitable[object]]
     gather_seconds: float = 0.004
+    gather_receipts_seconds: float = 0.02
     gather_max: int = 250
     settled_count: int = 0
     in_doubt_count: int = 0
     _pending: Pending = field(default_factory=Pending)
     _has_work: bool = False
     _work: anyio.Event = field(default_factory=anyio.Event)
-    _enough: anyio.Event = field(default_factory=anyio.Event)
+    _is_awaited: bool = False
+    _must_look: anyio.Event = field(default_factory=anyio.Event)
     _writing: anyio.Lock = field(default_factory=anyio.Lock)
     _began_at: float = -math.inf
 
@@ -98,11 +101,7 @@ class Settler:
         task_status.started()
         while True:
             await self._work.wait()
-            early_seconds = self._began_at + self.gather_seconds - time.monotonic()
-            if early_seconds > 0 and self.in_doubt_count < self.gather_max:
-                self._enough = anyio.Event()
-                with anyio.move_on_after(early_seconds):
-                    await self._enough.wait()
+            await self._gather()
             await self.flush()
 
     def settle(self, delivery: Delivery, outcome: Outcome | Park | GiveUp) -> None:
@@ -111,20 +110,20 @@ class Settler:
         self._pending.add(delivery, rows)
         self.in_doubt_count += 1
         if self.in_doubt_count == self.gather_max:
-            self._enough.set()
+            self._must_look.set()
         if rows.wait is not None:
             for follower in self.scheduler.waits(delivery):
                 self.settle(follower, Cancelled() if follower.cancelled else Park(Reason.PARKED, math.inf))
         if rows.hold is not None:
             self.holds.hold(rows.hold.key or None, time.monotonic() + rows.hold.delay_seconds)
-        self._wake()
+        self._wake(is_awaited=rows.wait is not None or delivery.event.sequence is not None)
 
     async def write_step(self, event: Event, step: Step, call_seconds: float | None) -> datetime:
         """Make a step durable and return its `created_at`; see `outbox.ledger.WriteStep`."""
         for _ in range(2):
             written = PendingStep(StepRow(event, step, call_seconds))
             self._pending.add_step(written)
-            self._wake()
+            self._wake(is_awaited=True)
             await self._pending.wait()
             if written.unwritable is not None:
                 raise written.unwritable
@@ -151,19 +150,20 @@ class Settler:
     async def record_dispatch(self, event: Event) -> None:
         """Make durable that a suspect is about to be handled."""
         self._pending.add_suspect(event)
-        self._wake()
+        self._wake(is_awaited=True)
         await self._pending.wait()
 
     def acquit(self, delivery: Delivery) -> None:
         """Clear a suspect that was dispatched and came back without an outcome."""
         if delivery.on_record:
             self._pending.batch.acquitted.append(delivery.event.id)
-            self._wake()
+            self._wake(is_awaited=False)
 
     async def flush(self) -> None:
         """Write all that was submitted until now. Raises what `run` raises."""
         async with self._writing:
             pending, self._pending = self._pending, Pending()
+            self._is_awaited = False
             if self._has_work:  # else somebody waits for the event
                 self._has_work, self._work = False, anyio.Event()
             if pending.batch:
@@ -174,7 +174,21 @@ class Settler:
                 for part in written:
                     await self._tell(part)
 
-    def _wake(self) -> None:
+    async def _gather(self) -> None:
+        """Wait for what goes together with what is there, for as long as that may wait."""
+        while self.in_doubt_count < self.gather_max:
+            gather_seconds = self.gather_seconds if self._is_awaited else self.gather_receipts_seconds
+            early_seconds = self._began_at + gather_seconds - time.monotonic()
+            if early_seconds <= 0:
+                return
+            self._must_look = anyio.Event()
+            with anyio.move_on_after(early_seconds):
+                await self._must_look.wait()
+
+    def _wake(self, *, is_awaited: bool) -> None:
+        if is_awaited and not self._is_awaited:
+            self._is_awaited = True
+            self._must_look.set()
         if not self._has_work:
             self._has_work = True
             self._work.set()

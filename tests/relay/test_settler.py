@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from random import Random
 
 import anyio
@@ -14,6 +15,7 @@ from psycopg import sql
 from outbox import lease
 from outbox.database import connect
 from outbox.event import EventId
+from outbox.ledger import Step, StepState
 from outbox.outcome import Cancelled, Defer, Outcome, Published, Reason, Retry, Unknown
 from relay.backoff import Backoff
 from relay.decide import Policy
@@ -25,7 +27,7 @@ from relay.settler import Settler
 from relay.timers import Timers
 from tests.outbox.store import LANES, event
 from tests.relay.deliveries import INTENT
-from tests.relay.running import Store, rows, value
+from tests.relay.running import Store, eventually, rows, value
 
 pytestmark = pytest.mark.anyio
 
@@ -322,7 +324,7 @@ async def test_a_flush_by_others_does_not_make_the_settler_deaf(store: Store, wr
 
 async def test_what_comes_soon_after_a_statement_goes_together(store: Store, writer: Writer) -> None:
     """One that comes alone leaves at once; those that follow at its heels wait for one another, but not at shutdown."""
-    writer.settler.gather_seconds = 3600
+    writer.settler.gather_receipts_seconds = 3600
     first, second, third = [Delivery(await event(store)) for _ in range(3)]
     written = anyio.Event()
     writer.settler.on_durable = lambda _: written.set()
@@ -342,7 +344,7 @@ async def test_what_comes_soon_after_a_statement_goes_together(store: Store, wri
 
 async def test_a_statement_that_holds_enough_waits_for_no_more(store: Store, writer: Writer) -> None:
     """Workers may stand still for it: what is in doubt is bounded."""
-    writer.settler.gather_seconds = 3600
+    writer.settler.gather_receipts_seconds = 3600
     writer.settler.gather_max = 2
     deliveries = [Delivery(await event(store)) for _ in range(3)]
     written = anyio.Event()
@@ -358,3 +360,33 @@ async def test_a_statement_that_holds_enough_waits_for_no_more(store: Store, wri
             await anyio.wait_all_tasks_blocked()
         group.cancel_scope.cancel()
     assert await value(store, "select count(distinct xmin::text) from outbox.receipts") == 2
+
+
+@pytest.mark.parametrize("what", ["step", "suspect", "sequence", "retry"])
+async def test_receipts_go_with_what_somebody_waits_for(store: Store, writer: Writer, what: str) -> None:
+    """Alone they may be a while in doubt; a handler, a sequence or a due time may not wait as long."""
+    writer.settler.gather_receipts_seconds = 3600
+    first, second = [Delivery(await event(store)) for _ in range(2)]
+    other = Delivery(await event(store, key="k", sequence="s" if what == "sequence" else None))
+    async with anyio.create_task_group() as group:
+        await group.start(writer.settler.run)
+        writer.settler.settle(first, Published())
+        await eventually(partial(_is_durable, writer, first))
+        writer.settler.settle(second, Published())
+        await anyio.wait_all_tasks_blocked()
+        assert second.event.id not in writer.durable
+        match what:
+            case "step":
+                group.start_soon(writer.settler.write_step, other.event, Step(1, "container", StepState.DONE, {}), None)
+            case "suspect":
+                group.start_soon(writer.settler.record_dispatch, other.event)
+            case "sequence":
+                writer.settler.settle(other, Published())
+            case _:
+                writer.settler.settle(other, Retry("no answer"))
+        await eventually(partial(_is_durable, writer, second))
+        group.cancel_scope.cancel()
+
+
+async def _is_durable(writer: Writer, delivery: Delivery) -> bool:
+    return delivery.event.id in writer.durable
