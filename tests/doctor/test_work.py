@@ -152,13 +152,14 @@ async def test_what_another_relay_began_counts_from_there(database: str, histori
         else:
             histories.attempt(event_id, "no answer")
         histories.end(event_id, "published")
-    histories.connection.execute("update outbox.events set created_at = clock_timestamp() - interval '1 hour'")
-    histories.connection.execute("update outbox.receipts set dispatched_at = clock_timestamp() - interval '1 minute'")
-    for query in (
-        "update outbox.steps set created_at = clock_timestamp() - interval '59 minutes'",
-        "update outbox.attempts set created_at = clock_timestamp() - interval '59 minutes'",
-    ):
-        histories.connection.execute(query.encode())
+    with histories.connection.transaction():  # in which now() stands still
+        for query in (
+            "update outbox.events set created_at = now() - interval '1 hour'",
+            "update outbox.receipts set dispatched_at = now() - interval '1 minute', settled_at = now()",
+            "update outbox.steps set created_at = now() - interval '59 minutes'",
+            "update outbox.attempts set created_at = now() - interval '59 minutes'",
+        ):
+            histories.connection.execute(query.encode())
     finding = await found(database, "delays")
     assert "event to handler 60.0 s and 60.0 s; handler to receipt 59 min and 59 min" in finding.found
 
