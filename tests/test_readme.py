@@ -70,6 +70,24 @@ def test_every_metric_is_named(name: str) -> None:
 def test_files_that_the_readme_points_at_exist() -> None:
     """Links and the table of promises name real files."""
     text = README.read_text()
-    named = re.findall(r"\]\(([^)#:]+)\)", text) + re.findall(r"`(tests/[a-z_/.]+)`", text)
+    named = re.findall(r"\]\(([^)#:]+)\)", text) + re.findall(r"`(tests/[a-z_/.]+)(?:::\w+)?`", text)
     assert named
     assert [name for name in named if not (README.parent / name).exists()] == []
+
+
+def promises() -> list[str]:
+    """Return the rows of the table of promises."""
+    between = re.search(r"^## What is promised\n(.*?)^## ", README.read_text(), re.DOTALL | re.MULTILINE)
+    assert between is not None
+    return [line for line in between[1].splitlines() if line.startswith("| ")][1:]
+
+
+@pytest.mark.parametrize("promise", promises())
+def test_every_promise_names_its_tests(promise: str) -> None:
+    """A file of them, or one by its name: what pytest can be called with."""
+    shown_by = promise.rstrip(" |").rpartition("|")[2]
+    tests = re.findall(r"`(tests/[a-z_/]+/test_[a-z_]+\.py)(?:::(\w+))?`", shown_by)
+    assert tests
+    assert shown_by.count("`") == 2 * len(tests)
+    for file, test in tests:
+        assert re.search(rf"^(?:async )?def {test or 'test_'}", (README.parent / file).read_text(), re.MULTILINE), test

@@ -72,3 +72,45 @@ async def test_lanes_that_are_taken_while_a_snapshot_is_on_its_way_are_not_read_
                 await read.wait()
             group.cancel_scope.cancel()
     assert [delivery.event.payload for delivery in offered] == [{"is": "last"}]
+
+
+async def test_what_is_kept_of_hot_keys_has_a_bound(
+    database: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of theirs ends: reading pauses, with so many ids and so many events in hand, and goes no further."""
+    ids_max, in_hand_max, slice_count = 50, 40, 20
+    monkeypatch.setattr(relay.reader, "SPILLED_MAX", ids_max)
+    relay_id = await lease.join(store, name="test", version="0", lease_seconds=60)
+    metrics = RelayMetrics(CollectorRegistry(), ["t"])
+    scheduler = Scheduler()
+
+    def offer(delivery: Delivery) -> None:
+        scheduler.offer(delivery)
+
+    async with await connect(database, application_name="outbox-test", settings=PLANNER_SETTINGS) as connection:
+        polling = settings(database, poll_unlistened_seconds=0.01)
+        doorbell = Doorbell(polling, connection, relay_id, metrics, set(), lambda: None, lambda: None)
+        spill = Spill(connection, scheduler, offer, in_hand_max, lambda: None, metrics)
+        reader = Reader(connection, slice_count, doorbell, offer, in_hand_max, metrics, spill, lambda: False)
+        start = await take_snapshot(store)
+        reader.take([(Cursor(start, start), LANES)])
+        emitted_count = 0
+        async with anyio.create_task_group() as group:
+            await group.start(reader.run)
+            with anyio.fail_after(60):
+                # Each look finds less than there is room for: of what is listed together more is kept at once.
+                while emitted_count < 400 and spill.count < ids_max:
+                    for _ in range(slice_count // 2):
+                        await event(store, key="k")
+                    emitted_count += slice_count // 2
+                    while reader.in_hand_count + spill.count < emitted_count:
+                        if spill.count >= ids_max:
+                            break
+                        await anyio.sleep(0.005)
+                for _ in range(2 * in_hand_max):
+                    await event(store, key="k")
+                while not reader.is_full:  # noqa: ASYNC110 (tells nobody)
+                    await anyio.sleep(0.005)
+            group.cancel_scope.cancel()
+        assert ids_max <= spill.count <= ids_max + slice_count
+        assert reader.in_hand_count <= 2 * in_hand_max
