@@ -17,7 +17,7 @@ stable
 as $$
 select case
   when rule.platform is null then 'a_placement_is_one_of_its_platform'
-  when (variant.media is not null) <> (rule.media_max > 1)
+  when (variant.media is not null) <> (rule.media_max > 1) or num_nonnulls(variant.media, variant.media_type) > 1
     or coalesce(jsonb_array_length(variant.media), num_nonnulls(variant.media_type)) not between rule.media_min and rule.media_max
     then 'a_placement_shows_as_many_media_as_it_can'
   when variant.media_type is not null and variant.media_type <> all (rule.kinds)

@@ -281,6 +281,11 @@ def test_a_variant_joins_the_content_item_that_is_given(application: psycopg.Con
                media => '[{"kind": "image", "url": "https://m.example"}]')""",
         ),
         (
+            "a_placement_shows_as_many_media_as_it_can",
+            """select social.create_variant(%s, 'https://m.example', placement => 'carousel', media =>
+               '[{"kind": "image", "url": "https://m.example"}, {"kind": "image", "url": "https://m.example"}]')""",
+        ),
+        (
             "a_listed_medium_has_a_kind_and_an_http_url",
             """select social.create_variant(%s, placement => 'carousel',
                media => '[{"kind": "image", "url": "https://m.example"}, {"url": "https://m.example"}]')""",
