@@ -25,11 +25,13 @@ test-matrix: $(STAMP) ## run the test suite on PostgreSQL 14 to 17, one after an
 test-docker: $(STAMP) ## run the test suite on PostgreSQL in Docker; builds an image where none can be pulled (ARGS=...)
 	@$(BIN)/python -m tests.docker $(CORES) $(ARGS)
 
-chaos: $(STAMP) ## let 220 faults happen to four relays, from a seed that is printed (CHAOS_SEED, CHAOS_FAULTS)
-	@CHAOS_FAULTS=$${CHAOS_FAULTS:-220} $(BIN)/python -m pytest tests/chaos/test_chaos.py -q $(ARGS)
+SOAK_REPUBLISH ?= error same_id duplicate
+chaos: $(STAMP) ## let 220 faults happen to four relays, then soak 3 x 700 variants, by seeds that are printed (CHAOS_SEED, CHAOS_FAULTS)
+	@CHAOS_FAULTS=$${CHAOS_FAULTS:-220} SOAK_VARIANTS=$${SOAK_VARIANTS:-700} SOAK_REPUBLISH="$(SOAK_REPUBLISH)" \
+	  $(BIN)/python -m pytest tests/chaos/test_chaos.py tests/chaos/test_soak.py -q $(ARGS)
 
 soak: $(STAMP) ## publish 3 x 2,000 variants of all placements under every fault (SOAK_VARIANTS, SOAK_REPUBLISH, SOAK_SEED)
-	@SOAK_VARIANTS=$${SOAK_VARIANTS:-2000} SOAK_REPUBLISH="$${SOAK_REPUBLISH:-error same_id duplicate}" $(BIN)/python -m pytest tests/chaos/test_soak.py -q $(ARGS)
+	@SOAK_VARIANTS=$${SOAK_VARIANTS:-2000} SOAK_REPUBLISH="$(SOAK_REPUBLISH)" $(BIN)/python -m pytest tests/chaos/test_soak.py -q $(ARGS)
 
 check: $(STAMP) ## lint, format, types, import contracts
 	@$(BIN)/ruff check .

@@ -1,7 +1,7 @@
 """Every placement under every fault, until each variant has ended: none is live twice, and none ends as another thing.
 
-As part of the suite it is short, under one of the three answers to a repeated publish. `make soak` has 2,000 variants
-under each of them; `SOAK_VARIANTS=300 SOAK_REPUBLISH=duplicate SOAK_SEED=7 make soak` chooses.
+As part of the suite it is short, under one of the three answers to a repeated publish. `make chaos` has 700 variants
+under each of them, `make soak` 2,000; `SOAK_VARIANTS=300 SOAK_REPUBLISH=duplicate SOAK_SEED=7 make soak` chooses.
 """
 
 from __future__ import annotations
