@@ -14,9 +14,10 @@ import re
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from urllib.parse import urljoin, urlsplit
+from weakref import WeakValueDictionary
 
 import aiohttp
 import anyio
@@ -35,6 +36,7 @@ from publisher.settings import PublisherSettings
 USER_AGENT = "facebookexternalhit/1.1 (+http://www.facebook.com/externalhit_uatext.php)"
 REDIRECTS_MAX = 3
 AT_ONCE = 16
+AT_ONCE_OF_A_HOST = 5
 PARSERS = 2
 # Above every bound of an image: a file is read so far only to learn its size.
 IMAGE_BYTES_MAX = 16 * 1_048_576
@@ -79,16 +81,38 @@ class MediaClient:
     settings: PublisherSettings
     fetching: anyio.CapacityLimiter
     parsing: anyio.CapacityLimiter
+    hosts: WeakValueDictionary[str, anyio.CapacityLimiter] = field(default_factory=WeakValueDictionary)
 
     async def inspect(self, placement: Placement) -> list[JsonObject]:
-        """Return the facts of each medium. Raises MediaUnsuitable for the first one, or a cover, that breaks a rule."""
-        found: list[JsonObject] = []
+        """Look at all media of a post at once, and return the facts of each.
+
+        Raises:
+            MediaUnsuitable: One, or a cover, breaks a rule: the first that does, whatever becomes of the others.
+            MediaUnreachable: One could not be read, and none breaks a rule.
+        """
+        wanted = []
         for number, medium in enumerate(placement.media, start=1):
             called = f"{medium.media_type} {number}" if len(placement.media) > 1 else str(medium.media_type)
-            found.append(await self._inspect(medium, placement, called, placement.name))
+            wanted.append((medium, called, placement.name))
         if placement.cover is not None:
-            await self._inspect(placement.cover, placement, COVER, COVER)
-        return found
+            wanted.append((placement.cover, COVER, COVER))
+        found = [JsonObject()] * len(wanted)
+        errors: list[MediaUnreachable | MediaUnsuitable | None] = [None] * len(wanted)
+
+        async def look(index: int) -> None:
+            medium, called, ruled_as = wanted[index]
+            try:
+                found[index] = await self._inspect(medium, placement, called, ruled_as)
+            except (MediaUnreachable, MediaUnsuitable) as error:
+                errors[index] = error
+
+        async with anyio.create_task_group() as group:
+            for index in range(len(wanted)):
+                group.start_soon(look, index)
+        raised = [error for error in errors if error is not None]
+        for error in sorted(raised, key=lambda error: isinstance(error, MediaUnreachable)):
+            raise error
+        return found[: len(placement.media)]
 
     async def _inspect(self, medium: Medium, placement: Placement, called: str, ruled_as: str) -> JsonObject:
         facts = await self.measure(medium)
@@ -107,7 +131,7 @@ class MediaClient:
         """Fetch the beginning of a medium and return what it says of itself."""
         is_image = medium.media_type is MediaType.IMAGE
         head_bytes = IMAGE_HEAD_BYTES if is_image else VIDEO_HEAD_BYTES
-        async with self.fetching, _until(self.settings.media_seconds), self._open(medium.url) as response:
+        async with self._place(medium.url), _until(self.settings.media_seconds), self._open(medium.url) as response:
             content_type = response.content_type.lower()
             if content_type not in _SAYS_NOTHING and content_type.partition("/")[0] != medium.media_type:
                 raise _unsuitable(f"content type {medium.media_type}/...", content_type, "Meta: IG codes 2207052")
@@ -125,7 +149,7 @@ class MediaClient:
 
     async def read(self, url: str) -> bytes:
         """Return a whole image, of a size that any image may have."""
-        async with self.fetching, _until(self.settings.media_seconds), self._open(url) as response:
+        async with self._place(url), _until(self.settings.media_seconds), self._open(url) as response:
             content = await _read_up_to(response, IMAGE_BYTES_MAX + 1)
         if len(content) > IMAGE_BYTES_MAX:
             raise _unsuitable(f"at most {IMAGE_BYTES_MAX:,} bytes", "more", "Meta: Page photos")
@@ -145,6 +169,16 @@ class MediaClient:
                     "expected a media host that says how large the file is, found no Content-Length", is_refusal=True
                 )
             yield before + response.content_length, _chunks(response, skip)
+
+    @asynccontextmanager
+    async def _place(self, url: str) -> AsyncIterator[None]:
+        """Wait for one of a host's places, and then for one of all: a slow host keeps only its own media waiting."""
+        host = _host(url)
+        places = self.hosts.get(host)
+        if places is None:
+            places = self.hosts[host] = anyio.CapacityLimiter(AT_ONCE_OF_A_HOST)
+        async with places, self.fetching:
+            yield
 
     async def _parse(self, media_type: MediaType, head: bytes, *, is_whole: bool) -> JsonObject | None:
         def parse() -> JsonObject | None:
@@ -246,6 +280,13 @@ def _is_sent_whole(response: aiohttp.ClientResponse, offset: int) -> bool:
     """Tell whether a host says that nothing is left of a file from an offset on (RFC 9110, 15.5.17)."""
     size = _WHOLE_SIZE.fullmatch(response.headers.get("Content-Range", ""))
     return bool(offset) and response.status == _NOTHING_LEFT and size is not None and int(size[1]) == offset
+
+
+def _host(url: str) -> str:
+    try:
+        return urlsplit(url).netloc
+    except ValueError:
+        return ""  # refused before it is read
 
 
 def _joined(url: str, location: str) -> str:

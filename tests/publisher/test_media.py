@@ -12,11 +12,12 @@ import anyio
 import pytest
 from aiohttp import web
 from PIL import Image
+from psycopg.types.json import Jsonb
 
 from outbox.event import JsonObject
 from outbox.outcome import Dead, Published, Retry
 from publisher.errors import MediaUnreachable, MediaUnsuitable
-from publisher.media.client import REDIRECTS_MAX, MediaClient, open_media
+from publisher.media.client import AT_ONCE, AT_ONCE_OF_A_HOST, REDIRECTS_MAX, MediaClient, open_media
 from publisher.media.facts import IMAGE_HEAD_BYTES, video_facts
 from publisher.media.rules import RULES, Rule, violations
 from publisher.placement import MediaType, Medium
@@ -201,6 +202,60 @@ async def test_a_host_that_drips_is_given_up() -> None:
             with pytest.raises(MediaUnreachable, match="found it slower") as raised:
                 await read
             assert raised.value.is_refusal is False
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG"])
+async def test_the_media_of_a_post_are_looked_at_together(database: str, form: str) -> None:
+    """One after the other ten slow ones took longer than a handler may, and the next try began anew."""
+    asked, are_all_asked = 0, anyio.Event()
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        nonlocal asked
+        asked += 1
+        if asked == 3:
+            are_all_asked.set()
+        await are_all_asked.wait()
+        return web.Response(body=image(120, 120, form if "2" in request.path else "JPEG"))
+
+    async with serve_answers(answer) as url, open_stage(database, quick(media_seconds=5)) as stage:
+        media = [{"kind": "image", "url": f"{url}/{number}.jpg"} for number in (1, 2, 3)]
+        event = await stage.create("instagram", placement="carousel", media=Jsonb(media), caption="Ripe")
+        play = await stage.play(event)
+        assert not any(isinstance(outcome, Retry) for outcome in play.outcomes)
+        if form == "JPEG":
+            assert isinstance(play.end, Published)
+        else:
+            assert isinstance(play.end, Dead)
+            assert "the image 2 does not suit" in play.end.error
+
+
+async def test_a_slow_host_keeps_only_its_own_media_waiting() -> None:
+    """However many of them are looked at."""
+    asked, are_asked = 0, anyio.Event()
+
+    async def stall(request: web.BaseRequest) -> web.StreamResponse:
+        nonlocal asked
+        asked += 1
+        if asked == AT_ONCE_OF_A_HOST:
+            are_asked.set()
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(body=picture())
+
+    async with (
+        client_of(stall, media_seconds=60) as (client, slow),
+        serve_answers(answer) as good,
+        anyio.create_task_group() as group,
+    ):
+        for number in range(AT_ONCE):
+            group.start_soon(client.measure, Medium(MediaType.IMAGE, f"{slow}/{number}"))
+        with anyio.fail_after(20):
+            await are_asked.wait()
+            assert await client.measure(Medium(MediaType.IMAGE, f"{good}/1.jpg"))
+        group.cancel_scope.cancel()
+    assert asked == AT_ONCE_OF_A_HOST
 
 
 async def test_a_file_is_asked_for_as_it_is() -> None:
