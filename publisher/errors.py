@@ -76,6 +76,10 @@ class NoAnswer(PublisherError):
     """No definite answer came: a time-out, a reset, HTML, a bare 5xx. The call may have gone through."""
 
 
+class Unfinished(NoAnswer):
+    """The time for one go was over while bytes still went through: of the host it says nothing, the rest is left."""
+
+
 class NotSent(NoAnswer):
     """The connection could not be made: nothing went through."""
 

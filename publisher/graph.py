@@ -29,7 +29,7 @@ from outbox import trace
 from outbox.event import JsonObject
 from publisher.breaker import Breaker
 from publisher.envelope import read_answer
-from publisher.errors import CircuitOpen, GraphError, MediaUnreachable, NoAnswer, NotSent
+from publisher.errors import CircuitOpen, GraphError, MediaUnreachable, NoAnswer, NotSent, Unfinished
 from publisher.forwarding import Forwarded
 from publisher.metrics import Host, PublisherMetrics
 from publisher.placement import IRREVERSIBLE, READS, Endpoint
@@ -203,11 +203,11 @@ class GraphClient:
         except GraphError as error:
             self._heard(host, has_failed=error.status >= 500)
             raise
+        except (MediaUnreachable, Unfinished):
+            self._breakers[host].told_nothing(time.monotonic())
+            raise
         except NoAnswer:
             self._heard(host, has_failed=True)
-            raise
-        except MediaUnreachable:
-            self._breakers[host].told_nothing(time.monotonic())
             raise
         self._heard(host, has_failed=False)
         return answer
@@ -247,7 +247,8 @@ class GraphClient:
                 return response.status, response.headers, body
         except (aiohttp.ClientError, OSError, ValueError) as error:
             sent = options.get("data")
-            failed = sent.failure(is_late=isinstance(error, TimeoutError)) if isinstance(sent, Forwarded) else None
+            late_seconds = timeout.total if isinstance(error, TimeoutError) else None
+            failed = sent.failure(late_seconds) if isinstance(sent, Forwarded) else None
             raise failed or _unanswered(endpoint, error, timeout) from None
 
     def _seconds(self, endpoint: Endpoint) -> float:

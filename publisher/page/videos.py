@@ -18,7 +18,7 @@ from datetime import datetime
 
 from outbox.event import JsonObject
 from publisher.envelope import required_id
-from publisher.errors import GraphError, MediaUnreachable, NoAnswer
+from publisher.errors import GraphError, MediaUnreachable, NoAnswer, Unfinished
 from publisher.page.account import Page
 from publisher.page.post import PagePart, PagePost, post_id
 from publisher.page.video_status import video_status
@@ -119,7 +119,7 @@ class SessionVideo(PagePart):
         return Prepared(required_id(Endpoint.VIDEO_START, answer, "video_id"), {"session": session})
 
     async def send(self, prepared: Prepared, body: AsyncIterator[bytes], offset: int, size_bytes: int) -> None:
-        """Send chunk after chunk. Raises NoAnswer where the file is too large for one go: the rest is for another."""
+        """Send chunk after chunk. Raises Unfinished where the file is too large for one go: the rest is for another."""
         chunk, until = bytearray(), time.monotonic() + SENDING_SECONDS
         try:
             async for some in body:
@@ -130,7 +130,7 @@ class SessionVideo(PagePart):
                     offset += len(chunk)
                     chunk.clear()
                 if is_late and offset < size_bytes:
-                    raise NoAnswer(f"expected to send the video within {SENDING_SECONDS:g} s, a part of it is left")
+                    raise Unfinished(f"expected to send the video within {SENDING_SECONDS:g} s, a part of it is left")
         except MediaUnreachable:
             if chunk:
                 await self._transfer(prepared, chunk, offset)

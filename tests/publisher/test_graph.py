@@ -15,11 +15,12 @@ from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
 from publisher.envelope import required_id
-from publisher.errors import GraphError, NoAnswer, NotSent, redacted
+from publisher.errors import CircuitOpen, GraphError, NoAnswer, NotSent, Unfinished, redacted
 from publisher.graph import GraphClient, appsecret_proof, open_graph
 from publisher.metrics import PublisherMetrics
 from publisher.placement import Endpoint
 from publisher.settings import ProofForm, PublisherSettings
+from tests.publisher.stage import serve_answers
 
 pytestmark = pytest.mark.anyio
 TOKEN = SecretStr("EAAverysecrettoken")
@@ -28,16 +29,10 @@ Answer = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 @asynccontextmanager
 async def graph_that(answer: Answer, **changes: object) -> AsyncIterator[GraphClient]:
-    runner = web.ServerRunner(web.Server(answer, access_log=None), shutdown_timeout=0.1)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    async with serve_answers(answer) as url:
         settings = PublisherSettings.model_validate({"graph_url": url, "publish_seconds": 0.2, **changes})
         async with open_graph(settings, PublisherMetrics(CollectorRegistry())) as graph:
             yield graph
-    finally:
-        await runner.cleanup()
 
 
 def always(body: str, status: int = 200, content_type: str = "application/json") -> Answer:
@@ -153,6 +148,29 @@ async def test_an_upload_goes_to_metas_host_only() -> None:
     async with graph_that(always("{}")) as graph:
         with pytest.raises(NotSent):
             await graph.upload("https://evil.example/upload", TOKEN, "https://a.example/b.mp4")
+
+
+@pytest.mark.parametrize("takes", [True, False], ids=["takes", "is stuck"])
+async def test_a_host_that_takes_bytes_until_the_time_is_over_has_not_failed(takes: bool) -> None:
+    """A large video goes in several goes; a host that takes none of it is down."""
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        while takes:
+            await request.content.readany()
+            await anyio.sleep(0.01)
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    async def zeros() -> AsyncIterator[bytes]:
+        while True:
+            yield bytes(65_536)
+
+    async with graph_that(answer, upload_seconds=2, circuit_failures=1) as graph:
+        url = f"{graph._base}/upload"
+        for expected in (Unfinished, Unfinished) if takes else (NoAnswer, CircuitOpen):
+            with pytest.raises(NoAnswer) as raised:
+                await graph.send(url, TOKEN, zeros(), offset=0, size_bytes=10**12)
+            assert type(raised.value) is expected
 
 
 async def test_an_error_repeats_neither_token_nor_address() -> None:
