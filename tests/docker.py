@@ -17,13 +17,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.images import POSTGRES, last_line, make_postgres
-from tests.postgres import BINDIR_VARIABLE, DSN_VARIABLE, IMAGE, IMAGE_VARIABLE, docker_has
+from tests.postgres import BINDIR_VARIABLE, DSN_VARIABLE, IMAGE, IMAGE_VARIABLE, docker_has, docker_has_bridge
 from tests.processes import ROOT
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the tests in Docker; 1 and one sentence where Docker does not run."""
     try:
+        _require_daemon()
         image = IMAGE if docker_has(IMAGE) else POSTGRES
         if image == POSTGRES and not docker_has(POSTGRES, pull=False):
             _build()
@@ -43,12 +44,20 @@ def main(arguments: Sequence[str]) -> int:
     ).returncode
 
 
-def _build() -> None:
-    """Make the image. Raises RuntimeError."""
+def _require_daemon() -> None:
+    """Raises RuntimeError where no server in a container could be reached."""
     info = _docker(["info"]) if shutil.which("docker") else None
     if info is None or info.returncode != 0:
         found = "no program docker" if info is None else last_line(info.stderr)
         raise RuntimeError(f"expected a Docker daemon that answers, found: {found}; start one, or run make test")
+    if not docker_has_bridge():
+        raise RuntimeError(
+            "expected a Docker daemon that publishes ports, found --bridge=none; start another one, or run make test"
+        )
+
+
+def _build() -> None:
+    """Make the image. Raises RuntimeError."""
     sys.stderr.write(f"test-docker: {IMAGE} can't be pulled; making {POSTGRES} (once; some seconds)\n")
     make_postgres()
 

@@ -61,7 +61,7 @@ def choose() -> Choice:
         return Choice("given", f"the server that {DSN_VARIABLE} names")
     if IMAGE_VARIABLE in os.environ:
         return Choice("docker", f"a container of {image()}")
-    if bindir() is None and docker_has(image()):
+    if bindir() is None and docker_has_bridge() and docker_has(image()):
         return Choice("docker", f"a container of {image()}")
     binaries = find_binaries(bindir())
     return Choice("embedded", f"embedded, {binaries.version} from {binaries.origin}")
@@ -190,6 +190,13 @@ def docker_has(image: str, *, pull: bool = True) -> bool:
             if (answer.returncode == 0) == (command[0] != "info"):
                 return answer.returncode == 0
     return False
+
+
+def docker_has_bridge() -> bool:
+    """Whether a container gets an address and its ports are published: not by a daemon of `--bridge=none`."""
+    if shutil.which("docker") is None:
+        return False
+    return subprocess.run(["docker", "network", "inspect", "bridge"], capture_output=True, check=False).returncode == 0
 
 
 @contextlib.contextmanager
