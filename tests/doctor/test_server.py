@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from shutil import which
 from time import time
 
 import psycopg
 import pytest
 from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import conninfo_to_dict
 
 from outbox.doctor.examination import examine
 from outbox.doctor.finding import Level, duration, worst
@@ -22,12 +18,10 @@ from outbox.doctor.server import judge_horizon
 from schema.embedded import EmbeddedPostgres
 from schema.migrate import migrate
 from tests.doctor.examining import STRICT, found
+from tests.outages import pgbouncer
 from tests.postgres import bindir
-from tests.processes import poll
 
 pytestmark = pytest.mark.anyio
-
-PGBOUNCER = which("pgbouncer") or which("pgbouncer", path="/usr/sbin")
 
 
 def setting(dsn: str, name: str, value: str) -> None:
@@ -143,31 +137,12 @@ async def test_a_notification_queue_that_fills_is_told(own_server: Callable[...,
 
 
 @pytest.fixture
-def pooled(database: str, tmp_path: Path) -> Iterator[str]:
+def pooled(database: str) -> Iterator[str]:
     """The address of the test's database behind a pooler, in transaction mode."""
-    if PGBOUNCER is None:
-        pytest.skip("pgbouncer is not installed: apt-get install pgbouncer")
-    target = conninfo_to_dict(database)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    configuration = tmp_path / "pgbouncer.ini"
-    upstream = f"host={target['host']} port={target['port']} user={target['user']}"
-    configuration.write_text(
-        f"[databases]\n{target['dbname']} = {upstream}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n"
-        "auth_type = any\npool_mode = transaction\nignore_startup_parameters = extra_float_digits,options\n"
-        "unix_socket_dir =\n"
-    )
-    # As root it refuses to run: it becomes nobody, who must reach its settings.
-    for folder in (tmp_path, *list(tmp_path.parents)[:2]):
-        folder.chmod(0o755)
-    command = [PGBOUNCER, *(["-u", "nobody"] if os.geteuid() == 0 else []), str(configuration)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/") as process:
-        try:
-            assert poll(lambda: _answers(port), seconds=30)
-            yield make_conninfo(database, host="127.0.0.1", port=port)
-        finally:
-            process.kill()
+    if not pgbouncer.is_installed():
+        pytest.skip(pgbouncer.MISSING)
+    with pgbouncer.running(database) as dsn:
+        yield dsn
 
 
 async def test_a_pooler_in_the_way_is_told(pooled: str) -> None:
@@ -175,11 +150,6 @@ async def test_a_pooler_in_the_way_is_told(pooled: str) -> None:
     findings = {each.check: each for each in await examine(pooled, thresholds=Thresholds(listen_seconds=1))}
     assert findings["pooler"].level is Level.WARN
     assert findings["listen"].level is Level.WARN
-
-
-def _answers(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 async def test_a_schema_that_is_not_there_or_old_is_told(empty_database: str, database: str) -> None:
