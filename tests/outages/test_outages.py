@@ -41,6 +41,7 @@ pytestmark = pytest.mark.anyio
 Server = Callable[..., EmbeddedPostgres]
 
 LONG_SECONDS = 60.0
+PASSWORD = "sesame"
 BACKENDS: LiteralString = """
 select distinct application_name from pg_stat_activity
 where datname = current_database() and application_name like 'outbox-%' and application_name <> 'outbox-test'
@@ -175,10 +176,11 @@ async def test_the_limit_of_connections(database: str, script: Script) -> None:
     """The relay's role may connect no more: it waits, and goes on when it may again."""
     role = f"worker_{conninfo_to_dict(database)['dbname']}"
     async with connected(database) as store:
-        await store.execute(sql.SQL("create role {} login in role outbox_relay").format(sql.Identifier(role)))
+        create = sql.SQL("create role {} login password {} in role outbox_relay")
+        await store.execute(create.format(sql.Identifier(role), sql.Literal(PASSWORD)))
         try:
             with capture_logs() as logs:
-                async with steady(settings(make_conninfo(database, user=role)), script) as url:
+                async with steady(settings(make_conninfo(database, user=role, password=PASSWORD)), script) as url:
                     await store.execute(sql.SQL("alter role {} connection limit 0").format(sql.Identifier(role)))
                     await terminate_all(database)
                     await emit_all(database, ["a"])
