@@ -88,7 +88,11 @@ class Looker:
 
     async def judge(self, evidence: Evidence) -> tuple[Verdict, JsonObject]:
         """Return the verdict on what a look found, and keep both."""
-        verdict = decide(evidence, self.settings.reconcile_seconds, self.settings.gone_seconds)
+        settings = self.settings
+        patience = settings.reconcile_seconds
+        if evidence.sight.only_listed:
+            patience = max(patience, settings.list_lag_seconds)
+        verdict = decide(evidence, patience, settings.gone_seconds)
         name = type(verdict).__name__.lower()
         self.metrics.reconciled.labels(name).inc()
         found: JsonObject = {

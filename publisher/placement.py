@@ -189,12 +189,14 @@ class Sight:
         live: What is live.
         is_exact: What was made from the handle would be in `live`, whatever its status says.
         forgets: What is live no more is not in `live`, and the status tells nothing of it.
+        only_listed: Nothing but `live` tells of a call that went through, and that list may lag.
     """
 
     status: HandleStatus
     live: tuple[LivePost, ...]
     is_exact: bool = False
     forgets: bool = False
+    only_listed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

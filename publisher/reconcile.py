@@ -113,7 +113,8 @@ def decide(evidence: Evidence, reconcile_seconds: float, gone_seconds: float) ->
 
     Args:
         evidence: What is known.
-        reconcile_seconds: A second look that finds nothing counts only so long after the intent.
+        reconcile_seconds: A second look that finds nothing counts only so long after the intent; longer where nothing
+            but a list tells, which may lag (how long, Meta does not say: sheet 11, 5).
         gone_seconds: A handle is believed to be gone when it was for so long: for weeks in 2026 reads answered 100/33
             while publishing worked (postiz-app#1562), and a person can do no more than look again.
     """

@@ -115,6 +115,10 @@ class PublisherSettings(Settings):
     reconcile_seconds: Seconds = Field(
         default=60, description="A second look that finds nothing counts when it is this long after the intent."
     )
+    list_lag_seconds: Seconds = Field(
+        default=900,
+        description="The same for a Page's photo stories and texts, of which a list that may lag is all that tells.",
+    )
     reconcile_seconds_max: Seconds = Field(default=900, description="The longest wait between looks.")
     gone_seconds: Seconds = Field(
         default=900,

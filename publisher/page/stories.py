@@ -40,7 +40,8 @@ class PageStory(PagePost):
     async def look(self, handles: Sequence[str], since: datetime) -> Sight:
         """Read the photo or video, then the Page's stories."""
         status = await self.parts[0].status(Prepared(handles[0]))
-        return Sight(status, await self.live(since), is_exact=True, forgets=True)
+        live, is_photo = await self.live(since), not isinstance(self.parts[0], PageVideo)
+        return Sight(status, live, is_exact=True, forgets=True, only_listed=is_photo)
 
     async def read_back(self, remote_id: str) -> ReadBack:
         """Find the story's address in the list: it is live for a day, and an archive may go back for years."""

@@ -34,4 +34,4 @@ class TextPost(PagePost):
 
     async def look(self, handles: Sequence[str], since: datetime) -> Sight:  # noqa: ARG002
         """Read the Page's feed."""
-        return Sight(HandleStatus(HandleState.READY), await self.live(since))
+        return Sight(HandleStatus(HandleState.READY), await self.live(since), only_listed=True)

@@ -72,6 +72,7 @@ def publisher_settings(graph_url: str, token_key: str) -> PublisherSettings:
         video_poll_seconds=(0.5, 1.5),
         refused_wait_seconds=(0.8, 2),
         reconcile_seconds=RECONCILE_SECONDS,
+        list_lag_seconds=RECONCILE_SECONDS,
         reconcile_seconds_max=5,
         gone_seconds=20,
         limit_seconds=4,

@@ -235,6 +235,7 @@ def _environment(dsn: str, graph_url: str, keys: str) -> dict[str, str]:
         "PUBLISHER_INTENT_SECONDS": "0.5",
         "PUBLISHER_ABSENCES_MAX": "20",
         "PUBLISHER_RECONCILE_SECONDS": "0.5",
+        "PUBLISHER_LIST_LAG_SECONDS": "0.5",
         "PUBLISHER_RECONCILE_SECONDS_MAX": "0.5",
         "PUBLISHER_GONE_SECONDS": "2",
     }

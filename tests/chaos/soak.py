@@ -51,6 +51,7 @@ RELAYS: Final = {
     # After the intent, in this order: the call begins, within 0.5 s; a delayed one takes effect, 1.2 s later; lists
     # show it, 0.2 s later. A look that finds nothing is believed only then.
     "PUBLISHER_RECONCILE_SECONDS": "2.5",
+    "PUBLISHER_LIST_LAG_SECONDS": "2.5",
     "PUBLISHER_RECONCILE_SECONDS_MAX": "2.5",
     "PUBLISHER_GONE_SECONDS": "10",
     "PUBLISHER_PROCESSING_SECONDS_MAX": "30",

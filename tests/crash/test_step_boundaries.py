@@ -166,6 +166,7 @@ async def test_a_call_that_takes_effect_only_after_the_relay_has_died_is_found(k
         dsn = stack.enter_context(databases.migrated())
         theatre = await stack.enter_async_context(world.theatre(dsn, nursery, kind, 0))
         theatre.environment["PUBLISHER_RECONCILE_SECONDS"] = "4"
+        theatre.environment["PUBLISHER_LIST_LAG_SECONDS"] = "4"
         theatre.environment["PUBLISHER_RECONCILE_SECONDS_MAX"] = "4"
         fault = await world.client.fault(PUBLISHING[kind], "delay", account=theatre.account, delay_seconds=3)
         pid = await theatre.start_relay()

@@ -190,6 +190,7 @@ def environment(dsn: str, graph_url: str, key: str) -> dict[str, str]:
         "PUBLISHER_PUBLISH_SECONDS": "1",
         "PUBLISHER_INTENT_SECONDS": "0.5",
         "PUBLISHER_RECONCILE_SECONDS": "0.5",
+        "PUBLISHER_LIST_LAG_SECONDS": "0.5",
         "PUBLISHER_RECONCILE_SECONDS_MAX": "0.5",
         "PUBLISHER_GONE_SECONDS": "2",
     }

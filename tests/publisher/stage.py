@@ -269,6 +269,7 @@ def quick(**changes: Any) -> PublisherSettings:
         "publish_seconds": 1,
         "intent_seconds": 0.5,
         "reconcile_seconds": 0.15,
+        "list_lag_seconds": 0.15,
         "reconcile_seconds_max": 0.3,
         "gone_seconds": 0.5,
         "variant_retry_delay_seconds": 0.01,

@@ -15,7 +15,7 @@ from PIL import Image
 from outbox.outcome import Dead, Defer, Hold, Published, Unknown
 from publisher.sandbox.settings import Switches
 from tests.publisher.kinds import ALL, KIND
-from tests.publisher.stage import Stage, picture
+from tests.publisher.stage import Stage, open_stage, picture, quick
 
 pytestmark = pytest.mark.anyio
 
@@ -68,6 +68,17 @@ async def test_a_list_that_lags_for_long_hides_nothing_that_tells_of_itself(stag
     play = await stage.play(await stage.approve(kind))
     assert isinstance(play.end, Published), play.outcomes
     assert await stage.live_count() == 1
+
+
+@pytest.mark.parametrize("kind", ["facebook image", "facebook post"])
+async def test_what_only_a_list_tells_of_is_looked_for_as_long_as_the_list_may_lag(database: str, kind: str) -> None:
+    """It is found in the end, and is live once, though a repeated call would publish it again."""
+    async with open_stage(database, quick(list_lag_seconds=3_600)) as stage:
+        await stage.graph.use(republish="duplicate", stories_lag_seconds=3, feed_lag_seconds=3)
+        await stage.graph.fault(KIND[kind].publishing, "apply_then_drop")
+        play = await stage.play(await stage.approve(kind))
+        assert isinstance(play.end, Published), play.outcomes
+        assert await stage.live_count() == 1
 
 
 @pytest.mark.parametrize("changes", [changes for question, changes in SETTINGS if question in {2, 6}])
