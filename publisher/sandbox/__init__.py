@@ -83,7 +83,7 @@ The control API: JSON both ways, no token, errors as `{"error": "one sentence"}`
     GET   /_sandbox/live?media=&account=&rows=false      {"count": n, "live": [...]}, one row a post;
           kind: photo_story, video_story, feed_photo, feed_carousel, feed_video, feed_text, reel
     GET   /_sandbox/requests?endpoint=&account=          {"requests": [...]}, tokens redacted
-    GET   /_sandbox/counts                    {"counts": {endpoint: calls}}
+    GET   /_sandbox/counts                    {"counts": {endpoint: calls}, "cpu_seconds": of its process}
     GET   /_sandbox/clock; POST /_sandbox/clock {advance_seconds}
     POST  /_sandbox/reset {accounts=false, settings=false}
     GET   /_sandbox/health

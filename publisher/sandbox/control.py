@@ -5,6 +5,7 @@ An error is `{"error": "one sentence"}` with 400 or 404.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
@@ -228,7 +229,7 @@ class Control:
         return {"requests": rows}
 
     async def _read_counts(self, _: web.BaseRequest) -> Any:
-        return {"counts": dict(self._journal.counts)}
+        return {"counts": dict(self._journal.counts), "cpu_seconds": time.process_time()}
 
     async def _read_clock(self, _: web.BaseRequest) -> Any:
         return {"now": self._clock.now(), "ahead_seconds": self._clock.ahead_seconds}

@@ -60,6 +60,7 @@ class Published:
         bare_cpu_microseconds: Of its process, a story.
         share: The relay's rate as a share of the bare script's, the median of the rounds.
         relay_calls, bare_calls: Calls of Graph a story, by the sandbox's count.
+        sandbox_calls_per_cpu_second: How many of the bare script's the sandbox answers for a second of its CPU.
     """
 
     cost: Cost
@@ -68,6 +69,7 @@ class Published:
     share: float
     relay_calls: float
     bare_calls: float
+    sandbox_calls_per_cpu_second: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +86,20 @@ class _Account:
 
 
 @dataclass(frozen=True, slots=True)
+class _Served:
+    """What a sandbox has done."""
+
+    calls: int
+    cpu_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class _Bare:
     """What the bare script managed."""
 
     seconds: float
     cpu_seconds: float
-    calls: int
+    sandbox: _Served
 
 
 def pipeline(dsn: str, stories: int, accounts: int, rounds: int, tell: Tell) -> Published:
@@ -117,13 +127,17 @@ def pipeline(dsn: str, stories: int, accounts: int, rounds: int, tell: Tell) -> 
         bare_cpu_microseconds=sum(each.cpu_seconds for each in bare) / (stories * rounds) * 1e6,
         share=median(one.seconds / other.seconds for one, other in zip(bare, costs, strict=True)),
         relay_calls=sum(calls for _, calls in relayed) / (stories * rounds),
-        bare_calls=sum(each.calls for each in bare) / (stories * rounds),
+        bare_calls=sum(each.sandbox.calls for each in bare) / (stories * rounds),
+        sandbox_calls_per_cpu_second=(
+            sum(each.sandbox.calls for each in bare) / sum(each.sandbox.cpu_seconds for each in bare)
+        ),
     )
 
 
 def _publish_bare(stories: int, count: int) -> _Bare:
     with _sandbox(stories) as url:
         accounts = anyio.run(_make_accounts, url, stories, count)
+        before = anyio.run(_served, url)
         errands = [{"account": each.remote_id, "token": each.token, "media_urls": each.media_urls} for each in accounts]
         answer = subprocess.run(
             [sys.executable, "-P", "-m", "relay.bench.bare_program"],
@@ -136,7 +150,9 @@ def _publish_bare(stories: int, count: int) -> _Bare:
         if answer.returncode != 0:
             said = [line for line in answer.stderr.decode(errors="replace").splitlines() if "error" in line.lower()]
             raise OutboxError(f"expected the bare script to publish, found: {said[0] if said else 'nothing said'}")
-        return _Bare(**orjson.loads(answer.stdout), calls=anyio.run(_count_calls, url))
+        after = anyio.run(_served, url)
+        served = _Served(after.calls - before.calls, after.cpu_seconds - before.cpu_seconds)
+        return _Bare(**orjson.loads(answer.stdout), sandbox=served)
 
 
 def _publish_relayed(dsn: str, stories: int, count: int, tell: Tell) -> tuple[Cost, int]:
@@ -168,7 +184,7 @@ def _publish_relayed(dsn: str, stories: int, count: int, tell: Tell) -> tuple[Co
         after = read(dsn)
         statements = (after.statements - before.statements) / stories
         cost = Cost(stories, work.seconds, work.cpu_microseconds, work.wal_bytes, statements, changes(before, after))
-        return cost, anyio.run(_count_calls, url)
+        return cost, anyio.run(_served, url).calls
 
 
 @contextmanager
@@ -229,9 +245,10 @@ async def _add_accounts(dsn: str, token_key: str, accounts: Sequence[_Account]) 
             )
 
 
-async def _count_calls(url: str) -> int:
+async def _served(url: str) -> _Served:
     async with aiohttp.ClientSession() as session:
-        return sum((await _ask(session, "GET", f"{url}/_sandbox/counts"))["counts"].values())
+        counts = await _ask(session, "GET", f"{url}/_sandbox/counts")
+        return _Served(sum(counts["counts"].values()), counts["cpu_seconds"])
 
 
 async def _ask(session: aiohttp.ClientSession, method: str, url: str, body: object = None) -> Any:

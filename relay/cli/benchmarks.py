@@ -179,6 +179,7 @@ def pipeline(
         "bare_cpu_microseconds_per_story": found.bare_cpu_microseconds,
         "relay_calls_per_story": found.relay_calls,
         "bare_calls_per_story": found.bare_calls,
+        "sandbox_calls_per_cpu_second": found.sandbox_calls_per_cpu_second,
     }
     _print("pipeline", server, found.cost, figures, as_json=as_json)
 

@@ -113,6 +113,7 @@ def test_the_pipeline_makes_the_calls_that_a_bare_script_makes(outbox: Outbox) -
     assert found["events"] == 60
     assert found["bare_calls_per_story"] == 5
     assert 5 <= found["relay_calls_per_story"] <= 6
+    assert found["sandbox_calls_per_cpu_second"] > 0
     assert only_inserted(found["tables"])
     assert found["tables"]["outbox.steps"]["inserted"] == 180
     assert found["tables"]["outbox.receipts"]["inserted"] == 60
