@@ -41,6 +41,7 @@ user=${POSTGRES_USER:-postgres}
 database=${POSTGRES_DB:-$user}
 run() { setpriv --reuid=postgres --regid=postgres --clear-groups "$@"; }
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
+  install -d -o postgres -m 700 "$PGDATA"
   printf '%s' "$POSTGRES_PASSWORD" >/run/password
   chown postgres /run/password
   run initdb -U "$user" -E UTF8 --no-sync --pwfile=/run/password --auth-local=trust --auth-host=scram-sha-256 >/dev/null

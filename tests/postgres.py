@@ -29,6 +29,9 @@ IMAGE_VARIABLE: Final = "OUTBOX_TEST_IMAGE"
 """The image to run where Docker is a must; `make test-docker` sets it."""
 
 IMAGE: Final = "postgres:18"
+CONTAINERS_CLUSTER: Final = "/var/lib/postgresql"
+"""Where images of PostgreSQL have their clusters, the official ones too."""
+
 PULL_SECONDS: Final = 120
 MEMORY: Final = Path("/dev/shm")
 MEMORY_BYTES: Final = 4 << 30
@@ -204,5 +207,7 @@ def _container() -> Iterator[str]:
     from testcontainers.community.postgres import PostgresContainer  # noqa: PLC0415 (slow, and only where Docker runs)
 
     settings = " ".join(f"-c {name}={value}" for name, value in SETTINGS.items())
-    with PostgresContainer(image(), driver=None).with_command(f"postgres {settings}") as container:
+    container = PostgresContainer(image(), driver=None).with_command(f"postgres {settings}")
+    # In memory, as memory() has it: tests that clone six databases at once were kept waiting too long by a disk.
+    with container.with_tmpfs_mount(CONTAINERS_CLUSTER):
         yield str(container.get_connection_url())

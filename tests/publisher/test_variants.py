@@ -8,6 +8,7 @@ import anyio
 import pytest
 from prometheus_client import CollectorRegistry
 from psycopg import AsyncConnection
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool
 from pydantic import SecretStr
@@ -47,7 +48,7 @@ async def test_a_miss_records_what_the_database_was_like(stage: Stage) -> None:
     assert context["missing"] == "variant"
     assert context["is_in_recovery"] is False
     assert context["transaction_isolation"] == "read committed"
-    assert context["current_role"] == context["session_role"] == "postgres"
+    assert context["current_role"] == context["session_role"] == conninfo_to_dict(stage.dsn)["user"]
     assert context["variants_row_security"] is False
     assert context["snapshot"].count(":") == 2
     assert context["xact_id"] is None
@@ -137,7 +138,7 @@ async def test_row_security_that_hides_a_variant_is_named(stage: Stage) -> None:
     assert outcome.context is not None
     assert outcome.context["variants_row_security"] is True
     assert outcome.context["current_role"] == "outbox_relay"
-    assert outcome.context["session_role"] == "postgres"
+    assert outcome.context["session_role"] == conninfo_to_dict(stage.dsn)["user"]
     assert outcome.error is not None
     assert "row security may hide it" in outcome.error
 
