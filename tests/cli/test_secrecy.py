@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import subprocess
 import urllib.request
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -155,10 +156,17 @@ async def graph() -> AsyncIterator[tuple[Client, str]]:
 
 
 @pytest.fixture
-def secret_dsn(database: str) -> str:
-    """The test's database with a password in its address, which the server does not ask for."""
-    given = conninfo_to_dict(database)
-    return f"postgresql://{given['user']}:{PASSWORD}@{given['host']}:{given['port']}/{given['dbname']}"
+def secret_dsn(database: str) -> Iterator[str]:
+    """The test's database, as a superuser with a secret password opens it."""
+    given, name = conninfo_to_dict(database), f"keeper_{secrets.token_hex(4)}"
+    role = sql.Identifier(name)
+    with psycopg.connect(database, autocommit=True) as connection:
+        create = sql.SQL("create role {} superuser login password {}")
+        connection.execute(create.format(role, sql.Literal(PASSWORD)))
+    yield f"postgresql://{name}:{PASSWORD}@{given['host']}:{given['port']}/{given['dbname']}"
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(sql.SQL("drop owned by {}").format(role))
+        connection.execute(sql.SQL("drop role {}").format(role))
 
 
 async def feed(dsn: str, owner: Owner, key: str, media_url: str) -> None:
