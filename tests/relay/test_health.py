@@ -191,6 +191,7 @@ async def test_an_outage_shows_no_figure_that_may_be_wrong_by_now(database: str,
             found = await samples(url)
             later = await samples(url)
         await eventually(partial(are_known, url, asked))
+        await eventually(partial(are_owned, url))  # its lease may have ended meanwhile
         again = await samples(url)
     assert {series for series in asked if math.isnan(found[series])} == asked
     assert 0 < found["outbox_oldest_unsettled_seconds{}"] < later["outbox_oldest_unsettled_seconds{}"]
@@ -275,6 +276,11 @@ async def are_known(url: str, asked: set[str]) -> bool:
     """Whether these series have values."""
     found = await samples(url)
     return not any(math.isnan(found[series]) for series in asked)
+
+
+async def are_owned(url: str) -> bool:
+    """Whether no lane is nobody's."""
+    return (await samples(url))["outbox_lanes_unowned{}"] == 0
 
 
 async def is_down(url: str) -> bool:
