@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import secrets
 import shutil
 import subprocess
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,14 +112,15 @@ def running(choice: Choice) -> Iterator[str]:
 
 
 class Databases:
-    """Makes and drops the databases of one test run; `open_databases` makes it."""
+    """Makes and drops the databases of one test run, for several threads too; `open_databases` makes it."""
 
     def __init__(self, connection: psycopg.Connection, dsn: str, run: str) -> None:
         self._connection = connection
         self._dsn = dsn
         self._run = run
-        self._count = 0
+        self._numbers = itertools.count(1)
         self._template: str | None = None
+        self._lock = threading.Lock()
 
     @contextlib.contextmanager
     def empty(self) -> Iterator[str]:
@@ -129,13 +132,15 @@ class Databases:
     @contextlib.contextmanager
     def migrated(self) -> Iterator[str]:
         """A clone of the template, which is migrated at the first call; dropped afterwards. Yields its address."""
-        if self._template is None:
-            template = self._next_name()
-            self._connection.execute(CREATE.format(sql.Identifier(template)))
-            migrate(self._address(template))
-            self._template = template
+        with self._lock:
+            if self._template is None:
+                made = self._next_name()
+                self._connection.execute(CREATE.format(sql.Identifier(made)))
+                migrate(self._address(made))
+                self._template = made
+            template = self._template
         with self._dropped(self._next_name()) as name:
-            self._connection.execute(CLONE.format(sql.Identifier(name), sql.Identifier(self._template)))
+            self._connection.execute(CLONE.format(sql.Identifier(name), sql.Identifier(template)))
             yield self._address(name)
 
     def sweep(self) -> None:
@@ -150,8 +155,7 @@ class Databases:
         return row is not None and row[0]
 
     def _next_name(self) -> str:
-        self._count += 1
-        return f"outbox_test_{self._run}_{self._count}"
+        return f"outbox_test_{self._run}_{next(self._numbers)}"
 
     def _address(self, name: str) -> str:
         if "://" in self._dsn:

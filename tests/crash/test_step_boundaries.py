@@ -24,7 +24,7 @@ import anyio
 import pytest
 
 from tests.crash.nursery import Nursery, open_nursery
-from tests.crash.theatre import Theatre, World, open_world
+from tests.crash.theatre import Theatre, World, cloned, open_world
 from tests.postgres import Databases
 from tests.publisher.kinds import ALL, KIND, NAMES_OF_POSTS
 from tests.publisher.stage import KINDS, PUBLISHING
@@ -68,13 +68,12 @@ class Boundary:
 
 async def record(world: World, databases: Databases, nursery: Nursery, kind: str) -> list[Boundary]:
     """Publish a post undisturbed, and return the boundaries that it crossed, in order, each once."""
-    with databases.migrated() as dsn:
-        async with world.theatre(dsn, nursery, kind, 0) as theatre:
-            pid = await theatre.start_relay()
-            assert await theatre.ended() == "published"
-            nursery.kill(pid)
-            journal = await theatre.client.control("GET", f"requests?account={theatre.account}")
-            trail = await theatre.trail()
+    async with cloned(databases) as dsn, world.theatre(dsn, nursery, kind, 0) as theatre:
+        pid = await theatre.start_relay()
+        assert await theatre.ended() == "published"
+        nursery.kill(pid)
+        journal = await theatre.client.control("GET", f"requests?account={theatre.account}")
+        trail = await theatre.trail()
     calls = dict.fromkeys(entry["endpoint"] for entry in journal["requests"])
     boundaries = [Boundary(call, side) for call in calls for side in CALLS]
     boundaries += [Boundary(name, side, state) for name, state in dict.fromkeys(trail) for side in WRITES]
@@ -144,17 +143,16 @@ async def flaw_after(
     boundary: Boundary, world: World, databases: Databases, nursery: Nursery, *, kind: str, number: int
 ) -> str | None:
     """Kill a relay at a boundary, let another one finish, and tell what is not as it should be."""
-    with databases.migrated() as dsn:
-        async with world.theatre(dsn, nursery, kind, number) as theatre:
-            await boundary.kill_there(theatre)
-            await theatre.end_lease()
-            pid = await theatre.start_relay()
-            outcome = await theatre.ended()
-            nursery.kill(pid)
-            live = await theatre.live_count()
-            if (outcome, live) == ("published", 1):
-                return None
-            return f"{boundary}: {outcome}, {live} live, {await theatre.trail()}"
+    async with cloned(databases) as dsn, world.theatre(dsn, nursery, kind, number) as theatre:
+        await boundary.kill_there(theatre)
+        await theatre.end_lease()
+        pid = await theatre.start_relay()
+        outcome = await theatre.ended()
+        nursery.kill(pid)
+        live = await theatre.live_count()
+        if (outcome, live) == ("published", 1):
+            return None
+        return f"{boundary}: {outcome}, {live} live, {await theatre.trail()}"
 
 
 @pytest.mark.parametrize("kind", SWEPT)
@@ -163,7 +161,7 @@ async def test_a_call_that_takes_effect_only_after_the_relay_has_died_is_found(k
     async with AsyncExitStack() as stack:
         nursery = stack.enter_context(open_nursery())
         world = await stack.enter_async_context(open_world("duplicate"))
-        dsn = stack.enter_context(databases.migrated())
+        dsn = await stack.enter_async_context(cloned(databases))
         theatre = await stack.enter_async_context(world.theatre(dsn, nursery, kind, 0))
         theatre.environment["PUBLISHER_RECONCILE_SECONDS"] = "4"
         theatre.environment["PUBLISHER_LIST_LAG_SECONDS"] = "4"

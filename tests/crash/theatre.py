@@ -20,6 +20,7 @@ from publisher.sandbox.server import serve
 from publisher.sandbox.settings import SandboxSettings
 from publisher.tokens import KeyRing, generate_key
 from tests.crash.nursery import Nursery
+from tests.postgres import Databases
 from tests.publisher.kinds import KIND
 from tests.publisher.stage import VIDEO, picture, serve_files
 from tests.sandbox.client import Client
@@ -194,6 +195,21 @@ def environment(dsn: str, graph_url: str, key: str) -> dict[str, str]:
         "PUBLISHER_RECONCILE_SECONDS_MAX": "0.5",
         "PUBLISHER_GONE_SECONDS": "2",
     }
+
+
+@asynccontextmanager
+async def cloned(databases: Databases) -> AsyncIterator[str]:
+    """A migrated database, made and dropped in a thread.
+
+    A server drops none before each of its clients has answered who it is, and those of this loop could not meanwhile.
+    """
+    clone = databases.migrated()
+    dsn = await anyio.to_thread.run_sync(clone.__enter__)
+    try:
+        yield dsn
+    finally:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(clone.__exit__, None, None, None)
 
 
 @asynccontextmanager
