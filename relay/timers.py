@@ -254,8 +254,9 @@ class Timers:
                 resolution=resolutions.get(due.event.id),
                 crash_count=known.crashes.get(due.event.id, 0),
             )
-            overdue = due.overdue_seconds > _SUSPECT_SECONDS
-            delivery.suspect = (known.relay_died and overdue) or delivery.crash_count > 0
+            # One with an open intent was in somebody's hand, however short its relay's lease.
+            was_in_hand = due.overdue_seconds > _SUSPECT_SECONDS or delivery.has_open_intent
+            delivery.suspect = (known.relay_died and was_in_hand) or delivery.crash_count > 0
             if due.blocked and not (due.cancelled or due.expired or delivery.has_open_intent):
                 self.park(delivery, Park(Reason.PARKED, math.inf))
             else:
