@@ -94,19 +94,19 @@ select
 FIND_DOUBTS_BY_STEPS: LiteralString = (
     """
 with piece as materialized (
-  select s.event_id, s.state from outbox.steps as s
-  where s.event_id > %(position)s
+  select s.event_id, s.position, s.state from outbox.steps as s
+  where (s.event_id, s.position) > (%(event_id)s::bigint, %(position)s::integer)
   order by s.event_id, s.position
   limit %(limit)s
 ),
 candidates as (select distinct p.event_id from piece as p where p.state = 'intent')
 select
-  (select max(p.event_id) from piece as p),
+  (select array[p.event_id, p.position] from piece as p order by p.event_id desc, p.position desc limit 1),
   array(select c.event_id from candidates as c"""
     + _IN_DOUBT
     + ")"
 )
-"""Up to which event the steps were looked through, and what of that is in doubt."""
+"""Up to which step they were looked through, and what of that is in doubt."""
 
 PUT_DOUBTS_FIRST: LiteralString = (
     FENCE
@@ -206,15 +206,15 @@ async def find_doubts(
 
 
 async def _find_by_steps(connection: AsyncConnection[TupleRow], lanes: Sequence[Lane], rows_max: int) -> list[EventId]:
-    found: list[EventId] = []
-    position = 0
+    found: set[EventId] = set()
+    event_id = position = 0
     while True:
-        given = {"position": position, "lanes": encode_numbers(lanes), "limit": rows_max}
+        given = {"event_id": event_id, "position": position, "lanes": encode_numbers(lanes), "limit": rows_max}
         last, doubts = await _row(connection, FIND_DOUBTS_BY_STEPS, given)
         if last is None:
-            return found
-        found += doubts
-        position = last
+            return sorted(found)
+        found.update(doubts)
+        event_id, position = last
 
 
 async def _row(connection: AsyncConnection[TupleRow], statement: LiteralString, given: dict[str, Any]) -> TupleRow:

@@ -71,6 +71,19 @@ async def test_only_an_open_intent_whose_turn_it_is_makes_a_doubt(store: Store, 
     assert await find_doubts(reading, others, rows_max=rows_max) == []
 
 
+@pytest.mark.parametrize("rows_max", [ROWS_MAX, 1, 2], ids=["by cursor", "a step a piece", "two steps a piece"])
+async def test_an_intent_after_other_steps_is_found(store: Store, reading: Store, rows_max: int) -> None:
+    """A piece may end between the steps of an event: a container is made before the call, and a call may come again."""
+    relay_id = await incarnate(store)
+    [called, again] = await events(store, 2, key="k")
+    made = Step(1, "container", StepState.DONE, {})
+    await settle(store, relay_id, Batch(steps=[StepRow(called, made, None)]))
+    await settle(store, relay_id, Batch(steps=[StepRow(called, Step(2, "publish", StepState.INTENT, {}), 0.1)]))
+    await begin(store, relay_id, again, StepState.REFUSED, StepState.INTENT)
+    cursors = await load_cursors(reading, LANES)
+    assert await find_doubts(reading, cursors, rows_max=rows_max) == ids([called, again])
+
+
 async def test_what_the_cursor_has_passed_is_not_looked_through(store: Store, other: Store, reading: Store) -> None:
     """A straggler that ran when the cursor was saved is ahead of it all the same."""
     relay_id = await incarnate(store)
