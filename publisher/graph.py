@@ -167,13 +167,7 @@ class GraphClient:
         headers = {hdrs.AUTHORIZATION: f"Bearer {token.get_secret_value()}", **headers}
         with trace.span(f"graph {endpoint}", "client") as span:
             try:
-                if endpoint in IRREVERSIBLE:
-                    return await self._answer(endpoint, method, url, token, host, headers=headers, **options)
-                await self._take_a_place()
-                try:
-                    return await self._answer(endpoint, method, url, token, host, headers=headers, **options)
-                finally:
-                    self._limiter.release()
+                return await self._in_its_place(endpoint, method, url, token, host, headers=headers, **options)
             except (GraphError, NoAnswer) as error:
                 decision = classify(error, irreversible=endpoint in IRREVERSIBLE)
                 self._metrics.errors.labels(decision.reaction).inc()
@@ -181,11 +175,18 @@ class GraphClient:
                     span.set_attribute("outbox.reaction", str(decision.reaction))
                 raise
 
-    async def _take_a_place(self) -> None:
+    async def _in_its_place(self, endpoint: Endpoint, *call: Any, **options: Any) -> JsonObject:
+        """Call once fewer than the most are under way; what can't be taken back does not wait for that."""
+        if endpoint in IRREVERSIBLE:
+            return await self._answer(endpoint, *call, **options)
         try:
             self._limiter.acquire_nowait()  # `acquire` looks for a cancellation first, at each call
         except anyio.WouldBlock:
             await self._limiter.acquire()
+        try:
+            return await self._answer(endpoint, *call, **options)
+        finally:
+            self._limiter.release()
 
     async def _answer(
         self, endpoint: Endpoint, method: str, url: URL | str, token: SecretStr, host: Host, **options: Any

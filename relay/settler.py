@@ -64,7 +64,7 @@ class Settler:
         renew_lease: Renews the lease at once, for a call that it would not outlive.
         gather_seconds: What comes sooner after the beginning of the last statement goes together with the next one.
         gather_receipts_seconds: The same, while nothing comes but receipts for which nobody waits.
-        gather_max: So many outcomes wait for no more: handlers stand still where too many are in doubt.
+        gather_max: So many outcomes wait for no more: half of `relay.worker.IN_DOUBT_MAX`, where handlers stand still.
         settled_count: How many events it has settled.
         in_doubt_count: How many outcomes are submitted and not known to be durable.
     """
