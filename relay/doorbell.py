@@ -61,6 +61,14 @@ _QUEUE_FULL_RATIO = 0.5
 _QUEUE_ROOM_RATIO = 0.25
 
 
+_MANY = 100
+_MANY_SECONDS = 0.02
+"""Where looks find so many events, as from 5,000 a second on, the next one finds more and costs little more."""
+
+_BURST_SECONDS = 0.1
+"""What is over sooner is a burst, however many there are: it is no reason to poll for seconds."""
+
+
 class Bell(Enum):
     """What the relay does about the bell."""
 
@@ -71,7 +79,7 @@ class Bell(Enum):
 
 @dataclass(slots=True)
 class Rate:
-    """Whether something happens more often than a threshold, over a second."""
+    """Whether something happens more often than a threshold, over a second, or as soon as that is certain."""
 
     per_second: float
     _since: float = 0
@@ -79,11 +87,23 @@ class Rate:
     high: bool = False
 
     def count(self, now: float, number: int = 1) -> None:
-        """Count so many, and judge the last second once it is over."""
-        if now - self._since >= 1:
-            self.high = self._count >= self.per_second * (now - self._since)
+        """Count so many, and judge the second when it is over, or when there were enough for a whole one."""
+        seconds = now - self._since
+        if seconds >= 1:
+            self.high = self._count >= self.per_second * seconds
             self._since, self._count = now, 0
         self._count += number
+        if self._count >= self.per_second and _BURST_SECONDS <= seconds < 1:
+            self.high = True
+
+    def forget(self) -> None:
+        """Count anew: what was counted tells nothing of what comes."""
+        self._since, self._count, self.high = 0, 0, False
+
+
+def seconds_to_next_look(muted_poll_seconds: float, found_count: int) -> float:
+    """Return how long a muted relay waits after a look that found so many events."""
+    return max(muted_poll_seconds, _MANY_SECONDS) if found_count >= _MANY else muted_poll_seconds
 
 
 @dataclass(slots=True)
@@ -120,7 +140,7 @@ class Doorbell:
     _rings: Rate = field(init=False)
     _events: Rate = field(init=False)
     _busy_at: float = 0
-    _has_found: bool = False
+    _found_count: int = 0
     _muting: anyio.Lock = field(default_factory=anyio.Lock)
     _muted_at: float = 0
 
@@ -179,7 +199,7 @@ class Doorbell:
     def found(self, count: int) -> None:
         """Take note of how many events a look found: the muted bell stays so while they keep coming."""
         now = time.monotonic()
-        self._has_found = count > 0
+        self._found_count = count
         self._events.count(now, count)
         if self._events.high:
             self._busy_at = now
@@ -220,13 +240,15 @@ class Doorbell:
                 # In this order: ring again, commit; then the horizon, in a transaction of its own.
                 await lease.mute(self.control, self.relay_id, 0)
                 self.metrics.bell_muted.set(0)
+                self._rings.forget()  # sessions that did not know yet rang for a moment after it was muted
                 self._begin_lingering()
             return
-        if is_quiet and not self._has_found:
+        if is_quiet and not self._found_count:
             with anyio.move_on_after(self.settings.poll_unlistened_seconds):
                 await self._rung.wait()  # it is heard again, or lanes were taken
         else:
-            await anyio.sleep(self.settings.muted_poll_seconds)  # whoever still rings need not be obeyed
+            # Whoever still rings need not be obeyed.
+            await anyio.sleep(seconds_to_next_look(self.settings.muted_poll_seconds, self._found_count))
         self.metrics.polls.inc()
 
     def _begin_lingering(self) -> None:

@@ -66,7 +66,9 @@ class RelaySettings(DatabaseSettings):
     handler_seconds: float = Field(120, gt=0, le=3600, description="a handler that takes longer is cancelled")
 
     mute_rings_per_second: float = Field(100, ge=1, description="above it the doorbell is muted and the relay polls")
-    muted_poll_seconds: float = Field(0.01, ge=0.001, le=1, description="how often a relay looks while it is muted")
+    muted_poll_seconds: float = Field(
+        0.01, ge=0.001, le=1, description="how often a relay looks while it is muted; 0.02 where looks find 100 events"
+    )
 
     attempts_max: int = Field(
         24, ge=1, le=1000, description="tries of an event before it is dead: about two hours, as the backoff is"

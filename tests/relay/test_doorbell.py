@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from outbox.outcome import Published
-from relay.doorbell import Rate
+from relay.doorbell import Rate, seconds_to_next_look
 from tests.relay.running import (
     Gate,
     Script,
@@ -49,7 +49,34 @@ def judged(counts: list[tuple[float, int]]) -> list[bool]:
 
 def test_a_rate_is_high_when_the_last_second_was() -> None:
     """It is judged once the second is over, by its own length."""
-    assert judged([(10.0, 0), (10.5, 60), (11.0, 0), (12.0, 0)]) == [False, False, True, False]
+    assert judged([(10.0, 30), (10.01, 30), (11.0, 0), (12.0, 0)]) == [False, False, True, False]
+
+
+def test_a_rate_is_high_as_soon_as_that_is_certain() -> None:
+    """Where there were enough for a whole second, nobody has to wait for the rest of it."""
+    assert judged([(10.0, 30), (10.2, 30), (10.4, 0), (11.0, 0), (12.0, 0)]) == [False, True, True, True, False]
+
+
+def test_a_burst_is_no_rate() -> None:
+    """What is over within a moment, as the rings of a bulk commit are, does not have the relay poll for seconds."""
+    assert judged([(10.0, 64), (10.09, 64), (13.0, 0)]) == [False, False, False]
+
+
+def test_a_rate_that_is_forgotten_is_counted_anew() -> None:
+    """Rings from before the bell was muted do not mute it once more."""
+    rate = Rate(50)
+    for now in (10.0, 10.2):
+        rate.count(now, 40)
+    rate.forget()
+    assert not rate.high
+    rate.count(10.4, 40)
+    assert not rate.high
+
+
+def test_a_muted_relay_that_finds_much_looks_less_often() -> None:
+    """A look costs little more for hundreds of events than for one."""
+    assert [seconds_to_next_look(0.01, found) for found in (0, 99, 100, 1000)] == [0.01, 0.01, 0.02, 0.02]
+    assert seconds_to_next_look(0.5, 1000) == 0.5
 
 
 def test_a_rate_below_the_threshold_is_not_high() -> None:
