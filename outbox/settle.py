@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Literal, LiteralString
+from typing import Any, Literal, LiteralString
 
 import psycopg
 from psycopg import AsyncConnection
@@ -272,13 +272,20 @@ _REFUSALS = ("22", "23", "54")
 """SQLSTATE classes of what is wrong with a row: data, a constraint, a limit of the program. A row that is there already
 is no such thing: it tells of another writer."""
 
+UNENCODABLE = (RecursionError, TypeError, ValueError)
+"""What `outbox.batch.arguments_of` raises where JSON can't hold what a handler returned."""
+
 Verdict = Literal["written", "cancelled", "resolved", "expired", "verify_only", "held", "lease_too_short"]
 
 StepVerdicts = dict[tuple[EventId, int], tuple[Verdict, datetime | None]]
 
 
-async def settle(connection: AsyncConnection[TupleRow], relay_id: RelayId, batch: Batch) -> StepVerdicts:
+async def settle(
+    connection: AsyncConnection[TupleRow], relay_id: RelayId, batch: Batch, arguments: Sequence[Any] | None = None
+) -> StepVerdicts:
     """Write a batch, whole or not at all, and return what became of its steps by event and position.
+
+    `arguments` are the batch's, by `outbox.batch.arguments_of`, where they were made up before.
 
     An intent is not written, and says why, where its event was cancelled or has expired, where a person says that it is
     published, where relays may only verify, where its call was made before and a hold stands that is for no doubt,
@@ -291,8 +298,8 @@ async def settle(connection: AsyncConnection[TupleRow], relay_id: RelayId, batch
     """
     try:
         statement = SETTLE_PLAIN if batch.is_plain else SETTLE
-        rows = await execute_numbered(connection, statement, relay_id, *arguments_of(batch))
-    except (RecursionError, TypeError, ValueError) as error:
+        rows = await execute_numbered(connection, statement, relay_id, *(arguments or arguments_of(batch)))
+    except UNENCODABLE as error:
         raise Unwritable(f"it can't be written as JSON: {error}") from error
     except psycopg.Error as error:
         if (error.sqlstate or "")[:2] in _REFUSALS and not isinstance(error, psycopg.errors.UniqueViolation):

@@ -8,7 +8,7 @@ doorbell -> reader -> scheduler -> workers -> settler
                                   what waits
 
 delivery.py holds.py scheduler.py decide.py backoff.py    values and pure decisions
-pending.py                                                what the settler writes next
+pending.py report.py                                      what the settler writes next, and what people see of it then
 clock.py lease.py                                         the database's time, the lease
 listener.py                                               hears what is notified, or tells that it does not
 keeper.py drainer.py                                      which lanes are ours: taken, and given up drained

@@ -116,7 +116,8 @@ class Incarnation:
         )
         self.doorbell = relay.doorbell
         await services.start(relay.doorbell.run)
-        await services.start(relay.settler.run)
+        for _ in range(2):
+            await services.start(relay.settler.run)
         await services.start(relay.workers.run)
         await services.start(relay.drainer.run)
         services.start_soon(relay.save_cursors, settings.cursor_seconds)

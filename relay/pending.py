@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 import anyio
 
-from outbox.batch import Batch, StepRow
+from outbox.batch import Batch, StepRow, arguments_of
 from outbox.errors import Unwritable
 from outbox.event import Event
-from outbox.settle import Verdict
+from outbox.settle import UNENCODABLE, Verdict
 from relay.decide import Rows
 from relay.delivery import Delivery
 
@@ -33,6 +35,7 @@ class Pending:
     settled: list[tuple[Delivery, Rows]] = field(default_factory=list)
     steps: list[PendingStep] = field(default_factory=list)
     written: anyio.Event | None = None
+    arguments: list[Any] | None = None
 
     def add(self, delivery: Delivery, rows: Rows) -> None:
         """Take what became of a delivery."""
@@ -57,6 +60,16 @@ class Pending:
         """Take a step."""
         self.batch.steps.append(step.row)
         self.steps.append(step)
+
+    def seal(self) -> None:
+        """Make up the arguments of its statement: nothing is added any more."""
+        with suppress(*UNENCODABLE):  # found again, and dealt with, when it is written
+            self.arguments = arguments_of(self.batch)
+
+    @property
+    def has_sequences(self) -> bool:
+        """Whether an event of a sequence is among what is settled."""
+        return any(delivery.event.sequence is not None for delivery, _ in self.settled)
 
     async def wait(self) -> None:
         """Wait until it is written: one event for all that wait."""

@@ -1,5 +1,8 @@
 """The only writer of outcomes: all durable writes of a relay, one statement at a time, grouped.
 
+    submitted -> [pending] -> gather -> [sealed] -> under way -> [untold] -> told
+                 the next statement     made up     one at a time  where the next one is full, it goes out first
+
 What becomes ready while a statement is under way, or within a few milliseconds, goes into the next one: under load a
 commit carries hundreds of receipts, at rest a single one leaves at once. Receipts for which nobody waits gather longer.
 An outcome that can't be written ends this incarnation; the next one finds the event where it was.
@@ -7,22 +10,22 @@ An outcome that can't be written ends this incarnation; the next one finds the e
 
 from __future__ import annotations
 
-import logging
 import math
 import time
-from collections import Counter as Tally
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 
 import anyio
 import structlog
 from anyio.abc import TaskStatus
+from anyio.lowlevel import checkpoint
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
-from outbox import trace
-from outbox.batch import StepRow
+from outbox.batch import StepRow, Wait
 from outbox.errors import (
     DeadlinePassed,
     EventCancelled,
@@ -38,11 +41,12 @@ from outbox.low_water import Cursor
 from outbox.outcome import Cancelled, Outcome, Reason
 from outbox.settle import promote, promote_orphans, release, save_cursor, settle
 from outbox.take_over import Doubt, hold_doubts, put_doubts_first
-from relay.decide import RECONCILE_FIRST_SECONDS, Policy, Rows, decide, decide_unwritable
+from relay.decide import RECONCILE_FIRST_SECONDS, Policy, decide, decide_unwritable
 from relay.delivery import Delivery, GiveUp, Park
 from relay.holds import Holds
 from relay.metrics import RelayMetrics
 from relay.pending import Pending, PendingStep
+from relay.report import report
 from relay.scheduler import Scheduler
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -88,11 +92,17 @@ class Settler:
     _work: anyio.Event = field(default_factory=anyio.Event)
     _is_awaited: bool = False
     _must_look: anyio.Event = field(default_factory=anyio.Event)
-    _writing: anyio.Lock = field(default_factory=anyio.Lock)
+    _gathering: anyio.Lock = field(default_factory=lambda: anyio.Lock(fast_acquire=True))
+    _writing: anyio.Lock = field(default_factory=lambda: anyio.Lock(fast_acquire=True))
+    _sealed: deque[Pending] = field(default_factory=deque)
+    _untold: list[Pending] = field(default_factory=list)
     _began_at: float = -math.inf
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        """Write what is submitted, until cancelled.
+        """Write what is submitted, until cancelled; two of it at once, so that the server is not kept waiting.
+
+        While the statement of one is under way, the other makes the next one up; where that is full, it goes out before
+        anything is told of the one that came back.
 
         Raises:
             LeaseLost: This incarnation may write no more.
@@ -100,16 +110,18 @@ class Settler:
         """
         task_status.started()
         while True:
-            await self._work.wait()
-            await self._gather()
-            await self.flush()
+            async with self._gathering:
+                await self._work.wait()
+                await self._gather()
+                self._seal()
+            await self._write_sealed()
 
     def settle(self, delivery: Delivery, outcome: Outcome | Park | GiveUp) -> None:
         """Submit what became of a delivery; it goes with the next statement."""
         rows = decide(delivery, outcome, self.policy)
         self._pending.add(delivery, rows)
         self.in_doubt_count += 1
-        if self.in_doubt_count == self.gather_max:
+        if len(self._pending.settled) == self.gather_max:
             self._must_look.set()
         if rows.wait is not None:
             for follower in self.scheduler.waits(delivery):
@@ -159,26 +171,69 @@ class Settler:
             self._pending.batch.acquitted.append(delivery.event.id)
             self._wake(is_awaited=False)
 
+    def is_ready(self) -> bool:
+        """Tell whether the next statement is full: made up, it goes out as soon as the server is free."""
+        return len(self._pending.settled) >= self.gather_max and not self._sealed
+
     async def flush(self) -> None:
         """Write all that was submitted until now. Raises what `run` raises."""
-        async with self._writing:
-            pending, self._pending = self._pending, Pending()
-            self._is_awaited = False
-            if self._has_work:  # else somebody waits for the event
-                self._has_work, self._work = False, anyio.Event()
+        self._seal()
+        await self._write_sealed()
+
+    def _seal(self) -> None:
+        """Make up a statement of what was submitted until now: they go out in the order in which they are sealed."""
+        self._pending.seal()
+        self._sealed.append(self._pending)
+        self._pending = Pending()
+        self._is_awaited = False
+        if self._has_work:  # else somebody waits for the event
+            self._has_work, self._work = False, anyio.Event()
+
+    async def _write_sealed(self) -> None:
+        """Write what was sealed last, and tell of it."""
+        async with self._alone():
+            pending = self._sealed.popleft()
             if pending.batch:
                 self._began_at = time.monotonic()
                 written = await self._write(pending)
                 if pending.written is not None:
                     pending.written.set()
-                for part in written:
-                    await self._tell(part)
+                self._untold += written
+                if not self._is_next_full or any(part.has_sequences for part in written):
+                    self._tell_all()
+                    for part in written:
+                        await self._move_sequences(part)
+        if self._untold:
+            await checkpoint()  # the next statement goes out
+            self._tell_all()
+
+    @property
+    def _is_next_full(self) -> bool:
+        """Whether the statement that goes out next waits for nothing but this one."""
+        return bool(self._sealed) and len(self._sealed[0].settled) >= self.gather_max
+
+    def _tell_all(self) -> None:
+        """Tell the relay what is durable now, in the order in which it was written."""
+        untold, self._untold = self._untold, []
+        for part in untold:
+            self._tell(part)
+
+    @asynccontextmanager
+    async def _alone(self) -> AsyncIterator[None]:
+        """Have the connection: one statement at a time, and whoever gathers looks again afterwards."""
+        try:
+            async with self._writing:
+                yield
+        finally:
+            self._must_look.set()
 
     async def _gather(self) -> None:
         """Wait for what goes together with what is there, for as long as that may wait."""
-        while self.in_doubt_count < self.gather_max:
-            gather_seconds = self.gather_seconds if self._is_awaited else self.gather_receipts_seconds
-            early_seconds = self._began_at + gather_seconds - time.monotonic()
+        while len(self._pending.settled) < self.gather_max:
+            early_seconds = math.inf  # what is under way ends first
+            if not self._writing.locked():
+                gather_seconds = self.gather_seconds if self._is_awaited else self.gather_receipts_seconds
+                early_seconds = self._began_at + gather_seconds - time.monotonic()
             if early_seconds <= 0:
                 return
             self._must_look = anyio.Event()
@@ -195,14 +250,14 @@ class Settler:
 
     async def save_cursors(self, low_waters: Callable[[], Iterable[tuple[Sequence[Lane], Cursor]]]) -> None:
         """Save low-water marks, as they are when it is their turn: lanes may be released before. Raises as `run`."""
-        async with self._writing:
+        async with self._alone():
             for lanes, cursor in low_waters():
                 await save_cursor(self.connection, self.relay_id, lanes, cursor)
 
     async def release(self, low_waters: Callable[[], Mapping[Lane, Cursor]]) -> None:
         """Give lanes up once all that was submitted until now is written. Raises what `run` raises."""
         await self.flush()
-        async with self._writing:
+        async with self._alone():
             await release(self.connection, self.relay_id, low_waters())
 
     async def take_over(self, lanes: Sequence[Lane], in_doubt: Sequence[EventId]) -> list[Doubt]:
@@ -211,7 +266,7 @@ class Settler:
         Returns the events in doubt, which wait for a look now. Raises what `run` raises.
         """
         doubts: list[Doubt] = []
-        async with self._writing:
+        async with self._alone():
             if in_doubt:
                 doubts = await put_doubts_first(self.connection, self.relay_id, lanes, in_doubt)
             await hold_doubts(self.connection, self.relay_id, lanes, RECONCILE_FIRST_SECONDS)
@@ -226,7 +281,7 @@ class Settler:
         Returns what was written.
         """
         try:
-            verdicts = await settle(self.connection, self.relay_id, pending.batch)
+            verdicts = await settle(self.connection, self.relay_id, pending.batch, pending.arguments)
         except Unwritable as unwritable:
             halves = pending.halves() or [self._without_unwritable(pending, unwritable)]
             return [part for half in halves if half.batch for part in await self._write(half)]
@@ -234,7 +289,7 @@ class Settler:
             step.verdict, step.created_at = verdicts[step.row.event.id, step.row.step.position]
         return [pending]
 
-    async def _tell(self, pending: Pending) -> None:
+    def _tell(self, pending: Pending) -> None:
         """Tell the relay what is durable now."""
         self.holds.written([hold.key or None for hold in pending.batch.holds])
         if pending.settled:
@@ -244,8 +299,9 @@ class Settler:
             self.in_doubt_count -= len(pending.settled)
             self.on_durable([delivery for delivery, _ in pending.settled])
             self.settled_count += len(pending.settled)
-            self._report(pending)
-            await self._move_sequences(pending)
+            if pending.batch.waits:
+                self._expect(pending.batch.waits)
+            report(pending, self.metrics)
 
     def _without_unwritable(self, pending: Pending, unwritable: Unwritable) -> Pending:
         """Return what is written instead of one outcome, or one step, that can't be.
@@ -277,69 +333,17 @@ class Settler:
                 moved.add(sequence)
         if moved:
             free = await promote(self.connection, self.relay_id, list(moved))
-            # One that parks with the next statement was not there to be seen.
-            parking = {wait.event.sequence_key for wait in self._pending.batch.waits}
+            # One that parks with a later statement was not there to be seen.
+            later = (*self._sealed, self._pending)
+            parking = {wait.event.sequence_key for pending in later for wait in pending.batch.waits}
             self.scheduler.unblock(sequence for sequence in free if sequence not in parking)
             self.on_waiting(0)
 
-    def _report(self, pending: Pending) -> None:
-        """Count and log what is durable now."""
-        now = time.monotonic()
-        if pending.batch.waits:
-            # The database knows which comes first, the wait's end or a deadline, when a hold ends, and whether a person
-            # has decided meanwhile.
-            must_ask = any(
-                wait.for_hold or wait.event.expires_at is not None or wait.reason is Reason.UNKNOWN
-                for wait in pending.batch.waits
-            )
-            self.on_waiting(0 if must_ask else min(wait.delay_seconds for wait in pending.batch.waits))
-        ended = Tally((row.event.type, row.outcome) for row in pending.batch.receipts)
-        for (event_type, outcome), count in ended.items():
-            self.metrics.settled.labels(self.metrics.type_label(event_type), outcome).inc(count)
-        for wait in pending.batch.waits:
-            self._tell_waiting(self.metrics.type_label(wait.event.type), wait.reason)
-        self.metrics.settle_delay.observe_all(
-            now - delivery.dispatched_at
-            for delivery, rows in pending.settled
-            if rows.receipt is not None and delivery.dispatched_at
+    def _expect(self, waits: Sequence[Wait]) -> None:
+        """Have the timers look when the first of these is due."""
+        # The database knows which comes first, the wait's end or a deadline, when a hold ends, and whether a person
+        # has decided meanwhile.
+        must_ask = any(
+            wait.for_hold or wait.event.expires_at is not None or wait.reason is Reason.UNKNOWN for wait in waits
         )
-        logged = log.is_enabled_for(logging.INFO)
-        for delivery, rows in pending.settled:
-            if delivery.traced is not None:
-                ended_as = "waits" if rows.receipt is None else rows.receipt.outcome
-                span, concluded_at = delivery.traced
-                attributes = {"outbox.event_id": delivery.event.id, "outbox.outcome": ended_as}
-                trace.settled(span, now - concluded_at, attributes)
-            if logged or rows.receipt is None or rows.receipt.outcome != "published":
-                log_settled(delivery, rows, now)
-
-    def _tell_waiting(self, label: str, reason: Reason) -> None:
-        if reason is Reason.RETRY:
-            self.metrics.retries.labels(label).inc()
-        else:
-            self.metrics.deferrals.labels(label, reason.value).inc()
-        if reason is Reason.UNKNOWN:
-            self.metrics.unknown.labels(label).inc()
-
-
-def log_settled(delivery: Delivery, rows: Rows, now: float) -> None:
-    """Write the one canonical line of an outcome."""
-    event = delivery.event
-    facts: dict[str, object] = {"event_id": event.id, "type": event.type, "key": event.key}
-    facts |= {"attempts": delivery.attempts, "deferrals": delivery.deferrals}
-    if delivery.dispatched_at:
-        facts["handled_seconds"] = round(now - delivery.dispatched_at, 3)
-    if rows.receipt is not None:
-        facts |= {"outcome": rows.receipt.outcome, "reason": rows.receipt.reason, "error": rows.receipt.error}
-        level = logging.WARNING if rows.receipt.outcome == "dead" else logging.INFO
-        log.log(level, "event.settled", **_known(facts))
-    elif rows.wait is not None:
-        facts |= {"reason": rows.wait.reason.value, "error": rows.wait.error}
-        if math.isfinite(rows.wait.delay_seconds):
-            facts["due_seconds"] = round(rows.wait.delay_seconds, 3)
-        needs_a_person = rows.wait.reason is Reason.UNKNOWN and math.isinf(rows.wait.delay_seconds)
-        log.log(logging.ERROR if needs_a_person else logging.INFO, "event.waits", **_known(facts))
-
-
-def _known(facts: dict[str, object]) -> dict[str, object]:
-    return {name: value for name, value in facts.items() if value is not None}
+        self.on_waiting(0 if must_ask else min(wait.delay_seconds for wait in waits))

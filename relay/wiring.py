@@ -147,6 +147,7 @@ class Relay:
             put_back=relay.was_put_back,
             pause=relay.pause,
             in_doubt_count=lambda: relay.settler.in_doubt_count,
+            settler_is_ready=relay.settler.is_ready,
             clock=clock,
             holds=relay.holds,
             metrics=metrics,

@@ -48,7 +48,8 @@ _PAUSE_SECONDS_MIN = 0.1
 """A handler that asks to be called again at once must not keep a core busy."""
 
 _TURNS_MAX = 100
-"""Deliveries in a row after which a worker lets others run, where its handler never waits."""
+"""Deliveries in a row after which a worker lets others run, where its handler never waits. It lets the settler run
+sooner: of 500 in doubt, 250 are to be under way while the other 250 are handled."""
 
 
 @dataclass(slots=True)
@@ -62,6 +63,7 @@ class Workers:
         settle: Takes an outcome that is to be written.
         record_dispatch: Makes durable that a suspect of having killed a relay is about to be handled.
         put_back: Takes a delivery that was ended and leaves no trace.
+        settler_is_ready: Tells whether the settler has a full statement, to make up while the one before is under way.
         pause: Takes a delivery that stays in memory for some seconds.
         in_doubt_count: Tells how many outcomes are not durable yet; `wake` is called when some are.
         clock: The database's.
@@ -82,6 +84,7 @@ class Workers:
     put_back: Callable[[Delivery], None]
     pause: Callable[[Delivery, float], None]
     in_doubt_count: Callable[[], int]
+    settler_is_ready: Callable[[], bool]
     clock: DatabaseClock
     holds: Holds
     metrics: RelayMetrics
@@ -174,7 +177,7 @@ class Workers:
                 instead = self._without_handler(delivery)
             self._conclude(delivery, instead or await self._handle(delivery, scope))
             turns += 1
-            if turns >= _TURNS_MAX:
+            if turns >= _TURNS_MAX or self.settler_is_ready():
                 turns = 0
                 await checkpoint()
 

@@ -100,6 +100,15 @@ async def test_what_a_crash_would_have_handled_once_more_is_bounded(
     assert len(script.calls) == 1001
 
 
+async def test_handlers_that_never_wait_let_the_settler_write(database: str, store: Store, script: Script) -> None:
+    """A full statement is made up at once: while it is under way, the next one is filled."""
+    await store.execute("select outbox.emit('t', key => n::text) from generate_series(1, 1000) as n")
+    async with working(settings(database, concurrency=10), script):
+        await all_settled(store, 1000)
+    counts = await rows(store, "select count(*) from outbox.receipts group by xmin::text order by min(event_id)")
+    assert max(count for (count,) in counts) < IN_DOUBT_MAX // 2 + 10
+
+
 async def test_a_retry_costs_an_attempt_and_can_succeed(database: str, store: Store, script: Script) -> None:
     """Each failed try has its row, the receipt counts them, and the waiting row is gone."""
     script.acts["a"] = [Retry("first", context={"code": 1}), Retry("second"), Published()]

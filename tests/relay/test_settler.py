@@ -9,8 +9,9 @@ from random import Random
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 from prometheus_client import CollectorRegistry
-from psycopg import sql
+from psycopg import pq, sql
 
 from outbox import lease
 from outbox.database import connect
@@ -362,6 +363,56 @@ async def test_a_statement_that_holds_enough_waits_for_no_more(store: Store, wri
     assert await value(store, "select count(distinct xmin::text) from outbox.receipts") == 2
 
 
+@pytest.mark.parametrize("sequence", [None, "s"])
+async def test_a_full_statement_goes_out_before_anything_is_told(
+    database: str, store: Store, writer: Writer, sequence: str | None
+) -> None:
+    """The server is not kept waiting; but what a sequence does next is found out before, on the same connection."""
+    writer.settler.gather_max = 2
+    deliveries = [Delivery(await event(store, key="k", sequence=sequence)) for _ in range(3)]
+    under_way: list[bool] = []
+    writer.settler.on_durable = lambda _: under_way.append(store.info.transaction_status is pq.TransactionStatus.ACTIVE)
+    async with anyio.create_task_group() as group:
+        for _ in range(2):
+            await group.start(writer.settler.run)
+        async with await connect(database, application_name="outbox-test") as other, other.transaction():
+            await other.execute("lock table outbox.receipts in share mode")
+            for each in deliveries:  # the first one leaves at once
+                writer.settler.settle(each, Published())
+                await anyio.wait_all_tasks_blocked()
+        await eventually(partial(_has_told, under_way, 2))
+        group.cancel_scope.cancel()
+    assert under_way == [sequence is None, False]
+    assert await value(store, "select count(*) from outbox.receipts") == 3
+
+
+async def test_a_sequence_stays_blocked_for_what_parks_with_the_next_statement(store: Store, writer: Writer) -> None:
+    """It was made up already when the event before ended, and had not been written when the database was asked."""
+    first, second, third = [Delivery(await event(store, key="k", sequence="s")) for _ in range(3)]
+    first.waiting = True
+    assert first.sequence is not None
+    writer.scheduler.block([first.sequence])
+    assert writer.offer(first)
+    assert writer.scheduler.take() is first
+    writer.scheduler.finished(first)
+    blocked: list[bool] = []
+
+    async def flush() -> None:
+        await writer.settler.flush()
+        blocked.append(writer.scheduler.is_blocked(("k", "s")))
+
+    async with anyio.create_task_group() as group:
+        writer.settler.settle(first, Published())
+        group.start_soon(flush)
+        await checkpoint()
+        assert not writer.offer(second)
+        group.start_soon(flush)
+    assert blocked == [True, True]
+    assert not writer.offer(third)
+    due = await rows(store, "select event_id from outbox.waiting where due_at <= clock_timestamp()")
+    assert due == [(second.event.id,)]
+
+
 @pytest.mark.parametrize("what", ["step", "suspect", "sequence", "retry"])
 async def test_receipts_go_with_what_somebody_waits_for(store: Store, writer: Writer, what: str) -> None:
     """Alone they may be a while in doubt; a handler, a sequence or a due time may not wait as long."""
@@ -386,6 +437,10 @@ async def test_receipts_go_with_what_somebody_waits_for(store: Store, writer: Wr
                 writer.settler.settle(other, Retry("no answer"))
         await eventually(partial(_is_durable, writer, second))
         group.cancel_scope.cancel()
+
+
+async def _has_told(told: list[bool], count: int) -> bool:
+    return len(told) >= count
 
 
 async def _is_durable(writer: Writer, delivery: Delivery) -> bool:

@@ -73,6 +73,7 @@ class Bench:
             put_back=lambda _: None,
             pause=lambda _, seconds: self.paused.append(seconds),
             in_doubt_count=lambda: 0,
+            settler_is_ready=lambda: False,
             clock=DatabaseClock(),
             holds=Holds(),
             metrics=RelayMetrics(CollectorRegistry(), ["t"]),
