@@ -14,14 +14,14 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from copy import copy
 from functools import lru_cache
-from types import MappingProxyType
-from typing import Any, Final, Protocol
+from typing import NamedTuple, Protocol
 from urllib.parse import quote, urlencode, urlsplit
 
 import aiohttp
 import anyio
 import structlog
 from aiohttp import hdrs
+from multidict import CIMultiDict, CIMultiDictProxy
 from pydantic import SecretStr
 from yarl import URL
 
@@ -39,12 +39,24 @@ from publisher.tokens import is_instagram_login
 
 ANSWER_BYTES_MAX = 4 * 1024 * 1024
 UPLOAD_HOST = "rupload.facebook.com"
-FORM: Final[Mapping[str, str]] = {hdrs.CONTENT_TYPE: "application/x-www-form-urlencoded"}
 PROOFS_MAX = 4096
+TOKENS_MAX = 4096
 QUERIES_MAX = 512
 ADDRESSES_MAX = 4096
 
 log = structlog.get_logger()
+
+
+class _Call(NamedTuple):
+    """What is asked of which host, and with which token."""
+
+    endpoint: Endpoint
+    method: str
+    host: Host
+    url: URL | str
+    token: SecretStr
+    headers: Mapping[str, str]
+    data: bytes | aiohttp.FormData | Forwarded | None = None
 
 
 class UsageReader(Protocol):
@@ -78,7 +90,7 @@ class GraphClient:
         self._breakers = {host: Breaker(settings.circuit_failures, settings.circuit_seconds) for host in Host}
         self._took_seconds = {endpoint: metrics.request_seconds.labels(endpoint) for endpoint in Endpoint}
         self._base = f"{settings.graph_url}/{settings.graph_version}"
-        self._instagram_base = settings.instagram_base()
+        self._instagram_base = f"{settings.instagram_base()}/{settings.graph_version}"
         self._timeouts = {endpoint: aiohttp.ClientTimeout(total=self._seconds(endpoint)) for endpoint in Endpoint}
 
     def of(self, account: str) -> GraphClient:
@@ -92,7 +104,8 @@ class GraphClient:
     async def get(self, endpoint: Endpoint, path: str, token: SecretStr, parameters: Mapping[str, str]) -> JsonObject:
         """Read an object or an edge."""
         query = _query(*parameters.items(), *self._proof(token).items())
-        return await self._call(endpoint, "GET", self._url(path, token, query), token)
+        host, base = self._site(token)
+        return await self._call(_Call(endpoint, "GET", host, _encoded(base, path, query), token, _headers(token)))
 
     async def refresh(self, token: SecretStr) -> JsonObject:
         """Ask for 60 more days for a token of Instagram Login that is a day old (sheet 1.1).
@@ -100,13 +113,14 @@ class GraphClient:
         Meta shows the token in the address here and nowhere says that the header is read.
         """
         query = {"grant_type": "ig_refresh_token", "access_token": token.get_secret_value()}
-        url = f"{self._instagram_base}/refresh_access_token?{urlencode({**query, **self._proof(token)})}"
-        return await self._call(Endpoint.REFRESH_TOKEN, "GET", url, token)
+        url = f"{self._settings.instagram_base()}/refresh_access_token?{urlencode({**query, **self._proof(token)})}"
+        return await self._call(_Call(Endpoint.REFRESH_TOKEN, "GET", Host.INSTAGRAM, url, token, _headers(token)))
 
     async def post(self, endpoint: Endpoint, path: str, token: SecretStr, parameters: Mapping[str, str]) -> JsonObject:
         """Create or publish. aiohttp repeats no POST by itself, not on a stale connection either."""
         form = urlencode({**parameters, **self._proof(token)}).encode("ascii")
-        return await self._call(endpoint, "POST", self._url(path, token), token, headers=FORM, data=form)
+        host, base = self._site(token)
+        return await self._call(_Call(endpoint, "POST", host, _encoded(base, path), token, _form_headers(token), form))
 
     async def upload(self, upload_url: str, token: SecretStr, media_url: str) -> JsonObject:
         """Tell the upload host where to fetch a video (Meta: Page Stories API, hosted files)."""
@@ -121,7 +135,7 @@ class GraphClient:
             MediaUnreachable: Whoever the bytes come from has failed, not Meta.
         """
         headers = {"offset": str(offset), "file_size": str(size_bytes), "Content-Type": "application/octet-stream"}
-        return await self._upload(upload_url, token, headers, data=Forwarded(body))
+        return await self._upload(upload_url, token, headers, Forwarded(body))
 
     async def post_file(
         self,
@@ -137,10 +151,11 @@ class GraphClient:
         """Post a file: a photo whole (Meta: Page photos), or a chunk of a video (Meta: Page videos; sheet 2.4)."""
         form = aiohttp.FormData({**parameters, **self._proof(token)})
         form.add_field(field, content, filename=name, content_type="application/octet-stream")
-        return await self._call(endpoint, "POST", self._url(path, token), token, data=form)
+        host, base = self._site(token)
+        return await self._call(_Call(endpoint, "POST", host, _encoded(base, path), token, _headers(token), form))
 
     async def _upload(
-        self, upload_url: str, token: SecretStr, headers: Mapping[str, str], **options: Any
+        self, upload_url: str, token: SecretStr, headers: Mapping[str, str], body: Forwarded | None = None
     ) -> JsonObject:
         host = urlsplit(upload_url).hostname
         if host not in {UPLOAD_HOST, urlsplit(self._base).hostname}:
@@ -148,59 +163,44 @@ class GraphClient:
                 f"expected an upload address at {UPLOAD_HOST}, found another host; the token was not sent there"
             )
         headers = {hdrs.AUTHORIZATION: f"OAuth {token.get_secret_value()}", **headers}
-        return await self._call(
-            Endpoint.VIDEO_UPLOAD, "POST", upload_url, token, host=Host.UPLOAD, headers=headers, **options
-        )
+        return await self._call(_Call(Endpoint.VIDEO_UPLOAD, "POST", Host.UPLOAD, upload_url, token, headers, body))
 
-    async def _call(
-        self,
-        endpoint: Endpoint,
-        method: str,
-        url: URL | str,
-        token: SecretStr,
-        *,
-        host: Host | None = None,
-        headers: Mapping[str, str] = MappingProxyType({}),
-        **options: Any,
-    ) -> JsonObject:
-        host = host or (Host.INSTAGRAM if is_instagram_login(token) else Host.FACEBOOK)
-        headers = {hdrs.AUTHORIZATION: f"Bearer {token.get_secret_value()}", **headers}
-        with trace.span(f"graph {endpoint}", "client") as span:
+    async def _call(self, call: _Call) -> JsonObject:
+        with trace.span(f"graph {call.endpoint}", "client") as span:
             try:
-                return await self._in_its_place(endpoint, method, url, token, host, headers=headers, **options)
+                return await self._in_its_place(call)
             except (GraphError, NoAnswer) as error:
-                decision = classify(error, irreversible=endpoint in IRREVERSIBLE)
+                decision = classify(error, irreversible=call.endpoint in IRREVERSIBLE)
                 self._metrics.errors.labels(decision.reaction).inc()
                 if span is not None:
                     span.set_attribute("outbox.reaction", str(decision.reaction))
                 raise
 
-    async def _in_its_place(self, endpoint: Endpoint, *call: Any, **options: Any) -> JsonObject:
+    async def _in_its_place(self, call: _Call) -> JsonObject:
         """Call once fewer than the most are under way; what can't be taken back does not wait for that."""
-        if endpoint in IRREVERSIBLE:
-            return await self._answer(endpoint, *call, **options)
+        if call.endpoint in IRREVERSIBLE:
+            return await self._answer(call)
         try:
             self._limiter.acquire_nowait()  # `acquire` looks for a cancellation first, at each call
         except anyio.WouldBlock:
             await self._limiter.acquire()
         try:
-            return await self._answer(endpoint, *call, **options)
+            return await self._answer(call)
         finally:
             self._limiter.release()
 
-    async def _answer(
-        self, endpoint: Endpoint, method: str, url: URL | str, token: SecretStr, host: Host, **options: Any
-    ) -> JsonObject:
+    async def _answer(self, call: _Call) -> JsonObject:
+        endpoint, host = call.endpoint, call.host
         self._admit(host, is_irreversible=endpoint in IRREVERSIBLE)
         try:
             began_at = time.monotonic()
             try:
-                status, headers, body = await self._exchange(endpoint, method, url, **options)
+                status, headers, body = await self._exchange(call)
             finally:
                 self._took_seconds[endpoint].observe(time.monotonic() - began_at)
             if self._usage is not None and self.account is not None:
                 self._usage.note(self.account, headers)
-            answer = read_answer(endpoint, status, headers, body, token)
+            answer = read_answer(endpoint, status, headers, body, call.token)
         except GraphError as error:
             self._heard(host, has_failed=error.status >= 500)
             raise
@@ -229,28 +229,22 @@ class GraphClient:
             self._metrics.circuit_open.labels(host).set(False)
             log.info("circuit.closed", host=host)
 
-    def _url(self, path: str, token: SecretStr, query: str = "") -> URL:
-        """Each login has a host of its own: a token works at no other (sheet 1.1). Encoded here, and not once more."""
-        base = self._base
-        if is_instagram_login(token):
-            base = f"{self._instagram_base}/{self._settings.graph_version}"
-        return _encoded(base, path, query)
+    def _site(self, token: SecretStr) -> tuple[Host, str]:
+        """Each login has a host of its own: a token works at no other (sheet 1.1)."""
+        is_instagram = is_instagram_login(token)
+        return (Host.INSTAGRAM, self._instagram_base) if is_instagram else (Host.FACEBOOK, self._base)
 
-    async def _exchange(
-        self, endpoint: Endpoint, method: str, url: URL | str, **options: Any
-    ) -> tuple[int, Mapping[str, str], bytes]:
-        timeout = self._timeouts[endpoint]
+    async def _exchange(self, call: _Call) -> tuple[int, Mapping[str, str], bytes]:
+        timeout = self._timeouts[call.endpoint]
         try:
-            async with self._session.request(
-                method, url, timeout=timeout, allow_redirects=False, raise_for_status=False, **options
-            ) as response:
-                body = await _read(response)
-                return response.status, response.headers, body
+            response = await self._session.request(
+                call.method, call.url, headers=call.headers, data=call.data, timeout=timeout, allow_redirects=False
+            )
+            return response.status, response.headers, await _read(response)
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            sent = options.get("data")
             late_seconds = timeout.total if isinstance(error, TimeoutError) else None
-            failed = sent.failure(late_seconds) if isinstance(sent, Forwarded) else None
-            raise failed or _unanswered(endpoint, error, timeout) from None
+            failed = call.data.failure(late_seconds) if isinstance(call.data, Forwarded) else None
+            raise failed or _unanswered(call.endpoint, error, timeout) from None
 
     def _seconds(self, endpoint: Endpoint) -> float:
         if endpoint in IRREVERSIBLE:
@@ -304,12 +298,29 @@ def _unanswered(endpoint: Endpoint, error: Exception, timeout: aiohttp.ClientTim
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
-    body = bytearray()
-    while not response.content.at_eof():
-        body += await response.content.readany()
+    """Read an answer to its end, with which its connection is free again; one that fails before is closed with it."""
+    content = response.content
+    try:
+        body = content.read_nowait() if content.is_eof() else await content.readany()
+        while len(body) <= ANSWER_BYTES_MAX and not content.at_eof():  # else all of it came with the headers
+            body += await content.readany()
         if len(body) > ANSWER_BYTES_MAX:
             raise ValueError("the answer is too large")
-    return bytes(body)
+    except BaseException:
+        response.close()
+        raise
+    await response.wait_for_close()  # for whoever writes the rest of a body that was answered too soon
+    return body
+
+
+@lru_cache(TOKENS_MAX)
+def _headers(token: SecretStr) -> CIMultiDictProxy[str]:
+    return CIMultiDictProxy(CIMultiDict({hdrs.AUTHORIZATION: f"Bearer {token.get_secret_value()}"}))
+
+
+@lru_cache(TOKENS_MAX)
+def _form_headers(token: SecretStr) -> CIMultiDictProxy[str]:
+    return CIMultiDictProxy(CIMultiDict({**_headers(token), hdrs.CONTENT_TYPE: "application/x-www-form-urlencoded"}))
 
 
 @lru_cache(QUERIES_MAX)
@@ -319,8 +330,8 @@ def _query(*parameters: tuple[str, str]) -> str:
 
 
 @lru_cache(ADDRESSES_MAX)
-def _encoded(base: str, path: str, query: str) -> URL:
-    """Put an address together: most calls go to an account's edges, again and again."""
+def _encoded(base: str, path: str, query: str = "") -> URL:
+    """Put an address together, encoded once: most calls go to an account's edges, again and again."""
     return URL(f"{base}/{quote(path)}?{query}" if query else f"{base}/{quote(path)}", encoded=True)
 
 

@@ -95,6 +95,47 @@ async def test_a_time_out_is_no_answer() -> None:
         assert not isinstance(caught.value, NotSent)
 
 
+async def test_an_answer_is_read_whole_and_its_connection_used_again() -> None:
+    """Whether it comes at once or in pieces."""
+    peers = []
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        assert request.transport is not None
+        peers.append(request.transport.get_extra_info("peername"))
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        await response.prepare(request)
+        for piece in (b'{"id"', b': "1', b'7"}'):
+            await response.write(piece)
+            await anyio.sleep(0.01 if len(peers) == 1 else 0)
+        return response
+
+    async with graph_that(answer) as graph:
+        assert [await graph.get(Endpoint.CONTAINER, "17", TOKEN, {}) for _ in range(2)] == [{"id": "17"}] * 2
+    assert len(peers) == 2
+    assert len(set(peers)) == 1
+
+
+async def test_an_answer_without_end_is_no_answer_and_its_connection_is_closed() -> None:
+    """No more of it is taken in than an answer may have."""
+    closed = anyio.Event()
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        try:
+            while True:
+                await response.write(bytes(1024 * 1024))
+        except ConnectionError:
+            closed.set()
+            raise
+
+    async with graph_that(answer) as graph:
+        with pytest.raises(NoAnswer, match="ValueError"):
+            await graph.get(Endpoint.CONTAINER, "17", TOKEN, {})
+        with anyio.fail_after(5):
+            await closed.wait()
+
+
 async def test_a_connection_that_is_cut_is_no_answer_and_the_call_is_not_repeated() -> None:
     """One request arrives."""
     arrived = []
