@@ -72,7 +72,8 @@ class InstagramPost:
 
     async def live_ids(self, now: datetime) -> list[str]:
         """Return the ids of the account's live stories, or of its young posts."""
-        return [post.id for post in await self.live(now)]
+        fields = "id" if self._list is Endpoint.INSTAGRAM_STORIES else "id,timestamp"
+        return [required_id(self._list, item, "id") for item in await self._listed(now, fields)]
 
     async def publish(self, prepared: Sequence[Prepared]) -> str | None:
         """Publish the container."""
@@ -99,23 +100,26 @@ class InstagramPost:
 
     async def live(self, since: datetime) -> tuple[LivePost, ...]:
         """Read the account's live stories, or its posts back to an instant and an hour more."""
-        account = self.account
-        if self.name == "story":
-            endpoint, path, fields = Endpoint.INSTAGRAM_STORIES, f"{account.id}/stories", "id,timestamp,media_type"
-            items = await read_edge(account.graph, endpoint, path, account.token, {"fields": fields})
-        else:
-            endpoint, path, fields = Endpoint.INSTAGRAM_MEDIA, f"{account.id}/media", "id,timestamp,media_type,caption"
-            parameters = {"fields": fields}
-            items = await read_edge(
-                account.graph,
-                endpoint,
-                path,
-                account.token,
-                parameters,
-                back_to=since - CLOCK_SLACK,
-                time_field="timestamp",
-            )
-        return tuple(_live_post(endpoint, item, has_text=self.name != "story") for item in items)
+        is_story = self._list is Endpoint.INSTAGRAM_STORIES
+        fields = "id,timestamp,media_type" if is_story else "id,timestamp,media_type,caption"
+        items = await self._listed(since, fields)
+        return tuple(_live_post(self._list, item, has_text=not is_story) for item in items)
+
+    @property
+    def _list(self) -> Endpoint:
+        """The list that shows it."""
+        return Endpoint.INSTAGRAM_STORIES if self.name == "story" else Endpoint.INSTAGRAM_MEDIA
+
+    async def _listed(self, since: datetime, fields: str) -> list[JsonObject]:
+        """Read fields of the live stories, or of posts back to an instant: to know these they need their timestamp."""
+        graph, account_id, token = self.account.graph, self.account.id, self.account.token
+        query = {"fields": fields}
+        if self._list is Endpoint.INSTAGRAM_STORIES:
+            return await read_edge(graph, self._list, f"{account_id}/stories", token, query)
+        back_to = since - CLOCK_SLACK
+        return await read_edge(
+            graph, self._list, f"{account_id}/media", token, query, back_to=back_to, time_field="timestamp"
+        )
 
 
 def _live_post(endpoint: Endpoint, item: JsonObject, *, has_text: bool) -> LivePost:

@@ -87,7 +87,7 @@ async def _publish(graph: Graph, account: str, token: str, media_url: str) -> No
 
 
 async def _list_stories(graph: Graph, account: str, token: str) -> None:
-    query = {"fields": "id,timestamp,media_type", "limit": PAGE_SIZE}
+    query = {"fields": "id", "limit": PAGE_SIZE}
     while True:
         answer = await graph.call("GET", f"{account}/stories", token, query)
         if "next" not in answer.get("paging", {}):

@@ -38,6 +38,19 @@ async def test_a_post_goes_live_once(stage: Stage, kind: str) -> None:
     assert {entry["endpoint"] for entry in journal["requests"]} >= set(KIND[kind].calls)
 
 
+@pytest.mark.parametrize(
+    ("kind", "listing", "fields"),
+    [("instagram image", "list_stories", "id"), ("instagram feed", "list_media", "id,timestamp")],
+)
+async def test_what_is_live_before_the_call_is_asked_for_by_id_alone(
+    stage: Stage, kind: str, listing: str, fields: str
+) -> None:
+    """What a post shows matters only to those who look for it later."""
+    assert isinstance((await stage.play(await stage.approve(kind))).end, Published)
+    journal = (await stage.graph.control("GET", "requests"))["requests"]
+    assert [entry["parameters"]["fields"] for entry in journal if entry["endpoint"] == listing] == [fields]
+
+
 async def test_a_pages_archive_is_not_read_for_an_address(stage: Stage) -> None:
     """It may go back for years; a story is live for a day."""
     play = await stage.play(await stage.approve("facebook image"))
