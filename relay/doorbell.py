@@ -10,7 +10,7 @@ relay sleeps:
        | it is heard, and a quiet while: let it ring again, and commit
        v
     LINGERING  look as often until no session remembers the muted bell; take a horizon, and look until every transaction
-               that may have found it muted has ended; then RINGING
+               that may have found it muted has ended; then RINGING. Where much comes meanwhile: MUTED
 
 Whenever lanes are taken, the relay lingers: their bell may have been muted before. Where no relay has had its bell
 muted lately, no session can remember that, and the horizon is taken at once. NOTIFY is a hint, the log is the truth:
@@ -172,7 +172,13 @@ class Doorbell:
 
         It is heard of, or, while the bell is muted, found in a moment, and much of it with one look.
         """
-        return self.bell is Bell.MUTED or (self.bell is Bell.RINGING and self.listening)
+        match self.bell:
+            case Bell.MUTED:
+                return True
+            case Bell.RINGING:
+                return self.listening
+            case Bell.LINGERING:
+                return self._events.high  # it is muted in a moment
 
     def ring(self) -> None:
         """Have the reader look now."""
@@ -256,6 +262,9 @@ class Doorbell:
         self._has_asked = False
 
     async def _linger(self) -> None:
+        if self._events.high:
+            await self._mute()
+            return
         taken_count = self._taken_count
         horizon = self._horizon
         is_forgotten = time.monotonic() - self._lingering_since > _REMEMBERED_SECONDS

@@ -144,6 +144,20 @@ async def test_under_load_the_bell_is_muted_and_rings_again_afterwards(
     assert script.calls.count("late") == 1
 
 
+async def test_a_relay_that_lingers_under_load_mutes_the_bell(database: str, store: Store, script: Script) -> None:
+    """Lanes that are taken while much is emitted are not looked at without a pause until that ends."""
+    async with await psycopg.AsyncConnection.connect(database) as open_since_before:
+        await open_since_before.execute("select pg_current_xact_id()")  # until it ends, whoever takes lanes lingers
+        async with working(settings(database, mute_rings_per_second=20), script):
+            await store.execute("set outbox.ring = 'off'")  # or its rings would mute it, once it does not linger
+            emitted = 0
+            while not await value(store, IS_MUTED):
+                await emit(store, "a")
+                emitted += 1
+                assert emitted < 5_000
+            await all_settled(store, emitted)
+
+
 EMIT_AS_IT_RINGS_AGAIN: LiteralString = """
 do $$
 declare
