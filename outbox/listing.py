@@ -26,11 +26,11 @@ PIECE_COUNT: Final = 500_000
 LIST_WINDOW: LiteralString = """
 with w as materialized (select %(window)s::pg_snapshot as snapshot),
 found as materialized (
-  select e.id
+  select e.id, coalesce(e.key = %(apart)s::text, false) as is_apart
   from w
   cross join lateral (
     (
-      select s.id from outbox.events as s
+      select s.id, s.key from outbox.events as s
       where s.xid = any (array(
         select x from pg_snapshot_xip(%(seen)s::pg_snapshot) as x where pg_visible_in_snapshot(x, w.snapshot)
       )) and s.lane = any (%(lanes)s::smallint[]) and (%(key)s::text is null or s.key = %(key)s::text)
@@ -38,7 +38,7 @@ found as materialized (
     )
     union all
     (
-      select n.id from outbox.events as n
+      select n.id, n.key from outbox.events as n
       where n.xid >= pg_snapshot_xmax(%(seen)s::pg_snapshot) and n.xid < pg_snapshot_xmax(w.snapshot)
         and pg_visible_in_snapshot(n.xid, w.snapshot) and n.lane = any (%(lanes)s::smallint[])
         and (%(key)s::text is null or n.key = %(key)s::text)
@@ -49,22 +49,23 @@ found as materialized (
 )
 select
   (select count(*) from found),
-  (
-    select string_agg(int8send(e.id), ''::bytea order by e.id)
-    from found as e
-    where e.id > %(position)s
-      and (not %(unsettled)s or (
-        not exists (select from outbox.receipts as r where r.event_id = e.id)
-        and not exists (select from outbox.waiting as p where p.event_id = e.id)
-      ))
-  )
+  string_agg(int8send(e.id), ''::bytea order by e.id) filter (where not e.is_apart),
+  string_agg(int8send(e.id), ''::bytea order by e.id) filter (where e.is_apart)
+from found as e
+where e.id > %(position)s
+  and (not %(unsettled)s or (
+    not exists (select from outbox.receipts as r where r.event_id = e.id)
+    and not exists (select from outbox.waiting as p where p.event_id = e.id)
+  ))
 """
-"""How many events were found, and their ids as one value of 8 bytes each; only those without a receipt or a waiting row
-where `unsettled`, and only those of a key where one is given. Where more were found than asked for, these are not the
-first ones."""
+"""How many events were found, and their ids as one value of 8 bytes each, those of the key `apart` by themselves; only
+those without a receipt or a waiting row where `unsettled`, and only those of a key where one is given. Where more were
+found than asked for, these are not the first ones."""
 
 LIST_PIECE: LiteralString = """
-select string_agg(int8send(e.id), ''::bytea order by e.id)
+select
+  string_agg(int8send(e.id), ''::bytea order by e.id) filter (where e.key = %(apart)s::text is not true),
+  string_agg(int8send(e.id), ''::bytea order by e.id) filter (where e.key = %(apart)s::text)
 from outbox.events as e
 where e.id > %(position)s and e.id <= %(piece_end)s and e.lane = any (%(lanes)s::smallint[])
   and (%(key)s::text is null or e.key = %(key)s::text)
@@ -97,6 +98,7 @@ class Listing:
         lanes: As PostgreSQL's array.
         unsettled: Leave out what has a receipt or a waiting row.
         piece_count: The most rows that a statement reads.
+        apart: A key whose ids are kept by themselves: `peek` passes over them, `take_out` returns them.
     """
 
     reading: AsyncCursor[TupleRow]
@@ -106,15 +108,17 @@ class Listing:
     lanes: str
     unsettled: bool
     piece_count: int = PIECE_COUNT
+    apart: str | None = None
+    _apart_ids: array[int] = field(default_factory=lambda: array("q"))
     _ids: array[int] = field(default_factory=lambda: array("q"))
     _taken: int = 0
     _last_id: int = 0
 
     async def begin(self) -> None:
         """List the window, or the first piece of it that holds anything. Raises psycopg.Error."""
-        found, ids = await self._row(LIST_WINDOW, limit=self.piece_count + 1)
+        found, ids, apart = await self._row(LIST_WINDOW, limit=self.piece_count + 1)
         if found <= self.piece_count:
-            self._ids = _numbers(ids)
+            self._ids, self._apart_ids = _numbers(ids), _numbers(apart)
             return
         self._last_id = (await self._bounds())[1] or 0
         await self._list_on()
@@ -122,12 +126,17 @@ class Listing:
     @property
     def is_read_out(self) -> bool:
         """Whether nothing is left."""
-        return self._taken >= len(self._ids) and self.position >= self._last_id
+        return not self._apart_ids and self._taken >= len(self._ids) and self.position >= self._last_id
+
+    @property
+    def has_apart(self) -> bool:
+        """Whether there are ids to be taken out of the key that is kept apart."""
+        return bool(self._apart_ids)
 
     @property
     def left_count(self) -> int:
         """How many events are left: at most so many where not all are listed yet."""
-        return len(self._ids) - self._taken + max(0, self._last_id - self.position)
+        return len(self._apart_ids) + len(self._ids) - self._taken + max(0, self._last_id - self.position)
 
     def peek(self, count: int) -> array[int]:
         """Return the next ids."""
@@ -142,13 +151,18 @@ class Listing:
 
     async def take_out(self, key: str) -> array[int]:
         """Let go of the ids of a key among those that are listed now, and return them. Raises psycopg.Error."""
+        if key == self.apart:
+            ids, self._apart_ids = self._apart_ids, array("q")
+            return ids
         listed = self.peek(len(self._ids))
         if not listed:
             return listed
+        # Also what is settled: it is not listed, and to leave it out costs more than the rest.
+        given = {"position": listed[0] - 1, "key": key, "apart": None, "unsettled": False}
         if self._last_id:
-            (ids,) = await self._row(LIST_PIECE, position=listed[0] - 1, piece_end=self.position, key=key)
+            ids, _ = await self._row(LIST_PIECE, piece_end=self.position, **given)
         else:
-            _, ids = await self._row(LIST_WINDOW, position=listed[0] - 1, limit=self.piece_count + 1, key=key)
+            _, ids, _ = await self._row(LIST_WINDOW, limit=self.piece_count + 1, **given)
         is_of_key = set(_numbers(ids)).__contains__
         self._ids, self._taken = array("q", filterfalse(is_of_key, listed)), 0
         if not self._ids:
@@ -157,16 +171,17 @@ class Listing:
 
     async def _list_on(self) -> None:
         """List the next piece that holds anything, in place of the one that is used up."""
-        ids, position = array("q"), self.position
-        while not ids and position < self._last_id:
+        ids, apart_ids, position = array("q"), array("q"), self.position
+        while not ids and not apart_ids and position < self._last_id:
             first, _ = await self._bounds(position)
             if first is None or first > self._last_id:
                 position = self._last_id
                 break
             piece_end = min(first - 1 + self.piece_count, self._last_id)
-            (found,) = await self._row(LIST_PIECE, position=position, piece_end=piece_end)
-            ids, position = _numbers(found), piece_end
+            found, apart = await self._row(LIST_PIECE, position=position, piece_end=piece_end)
+            ids, apart_ids, position = _numbers(found), _numbers(apart), piece_end
         self._ids, self._taken, self.position = ids, 0, position
+        self._apart_ids += apart_ids
 
     async def _bounds(self, position: int | None = None) -> tuple[int | None, int | None]:
         first, last = await self._row(FIND_BOUNDS, position=self.position if position is None else position)
@@ -180,6 +195,7 @@ class Listing:
             "lanes": self.lanes,
             "unsettled": self.unsettled,
             "key": None,
+            "apart": self.apart,
             **more,
         }
         await self.reading.execute(statement, given, prepare=True)

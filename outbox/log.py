@@ -32,6 +32,7 @@ readers have read out their windows to one and the same snapshot, they stand at 
 from __future__ import annotations
 
 from array import array
+from collections import Counter as Tally
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -44,6 +45,9 @@ from outbox.encode import encode_numbers
 from outbox.event import Event, EventId, Lane
 from outbox.listing import PIECE_COUNT, Listing
 from outbox.low_water import Cursor, Departure, LowWater, Spilled
+
+_SAMPLE_COUNT = 32
+"""Rows of a large window that show whether one key has most of it."""
 
 READ_NEXT_WINDOW: LiteralString = """
 with w as materialized (select coalesce(%(target)s::pg_snapshot, pg_current_snapshot()) as snapshot)
@@ -109,6 +113,7 @@ class LogReader:
         cursor: Where to begin; then, how far has been read.
         slice_count: The most events that one `read` returns.
         piece_count: The most ids of a large window that are listed at once.
+        parts_crowd: List the key that has most of a large window apart, see `crowd`.
     """
 
     connection: AsyncConnection[TupleRow]
@@ -116,7 +121,9 @@ class LogReader:
     cursor: Cursor
     slice_count: int = 1000
     piece_count: int = PIECE_COUNT
+    parts_crowd: bool = False
     _listing: Listing | None = None
+    _crowd: Event | None = None
     _windows_to_catch_up: int = 2
     _water: LowWater = field(init=False)
     _earlier: list[tuple[Sequence[Lane], LowWater]] = field(default_factory=list)
@@ -154,6 +161,14 @@ class LogReader:
     def unread_count(self) -> int:
         """How many events of the current window are known of and not yet read: of a very large one, at most so many."""
         return 0 if self._listing is None else self._listing.left_count
+
+    @property
+    def crowd(self) -> Event | None:
+        """An event of the key that has most of a large window, while ids of it are listed that `read` does not return.
+
+        They are to be taken out with `unlist` before anything else is done with this reader.
+        """
+        return self._crowd if self._listing is not None and self._listing.has_apart else None
 
     def stands_at(self, target: str | None) -> bool:
         """Tell whether a window is read out, and ended where the target is; anywhere, for None."""
@@ -265,10 +280,11 @@ class LogReader:
         row = await self._reading.fetchone()
         assert row is not None
         window: str = row[0]
-        listing = await self._list(Cursor(seen, window), unsettled=False)
+        crowd = await self._find_crowd()
+        listing = await self._list(Cursor(seen, window), crowd, unsettled=False)
         self._begin(seen, window)  # not before: a failure to list leaves the cursor where it was
-        self._listing = listing
-        return [] if listing is None else await self._fetch_slice(listing)
+        self._listing, self._crowd = listing, crowd
+        return [] if listing is None or listing.has_apart else await self._fetch_slice(listing)
 
     async def _catch_up(self, target: str | None) -> list[Event]:
         self._detached = frozenset()
@@ -277,17 +293,36 @@ class LogReader:
             ahead = Cursor(self.cursor.window, window, 0)
         else:
             ahead = self.cursor
-        listing = await self._list(ahead, unsettled=True)
+        crowd = await self._look_for_crowd(ahead) if self.parts_crowd else None
+        listing = await self._list(ahead, crowd, unsettled=True)
         if ahead is not self.cursor:
             self._begin(ahead.seen, ahead.window)
-        self._listing = listing
+        self._listing, self._crowd = listing, crowd
         if listing is not None:
-            return await self._fetch_slice(listing)
+            return [] if listing.has_apart else await self._fetch_slice(listing)
         self._windows_to_catch_up -= 1
         return await self._catch_up(target) if self._windows_to_catch_up else []
 
-    async def _list(self, cursor: Cursor, *, unsettled: bool) -> Listing | None:
-        """List what is left of a window; None where nothing is."""
+    async def _look_for_crowd(self, ahead: Cursor) -> Event | None:
+        limit = self.slice_count + 1
+        given = {"seen": ahead.seen, "target": ahead.window, "lanes": self._lanes_literal, "limit": limit}
+        await self._reading.execute(READ_NEXT_WINDOW, given, prepare=True)
+        return await self._find_crowd()
+
+    async def _find_crowd(self) -> Event | None:
+        """Return an event of the key that has most of a window, by some of the rows that were just asked for."""
+        if not self.parts_crowd or self._reading.rowcount <= self.slice_count:
+            return None
+        some = []
+        for number in range(_SAMPLE_COUNT):
+            await self._reading.scroll(number * self._reading.rowcount // _SAMPLE_COUNT, mode="absolute")
+            some.append(await self._reading.fetchone())
+        events = [Event._make(row[1:]) for row in some if row is not None]
+        [(key, count)] = Tally(event.key for event in events).most_common(1)
+        return None if key is None or 2 * count <= len(events) else next(e for e in events if e.key == key)
+
+    async def _list(self, cursor: Cursor, crowd: Event | None, *, unsettled: bool) -> Listing | None:
+        """List what is left of a window, the key that crowds it apart; None where nothing is."""
         listing = Listing(
             self._reading,
             cursor.seen,
@@ -296,6 +331,7 @@ class LogReader:
             self._lanes_literal,
             unsettled=unsettled,
             piece_count=self.piece_count,
+            apart=None if crowd is None else crowd.key,
         )
         await listing.begin()
         return None if listing.is_read_out else listing

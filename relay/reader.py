@@ -77,7 +77,9 @@ class Reader:
 
     def take(self, cursors: Iterable[tuple[Cursor, Sequence[Lane]]]) -> None:
         """Read these lanes too, from their cursors on."""
-        self.logs += [LogReader(self.connection, lanes, cursor, self.slice_count) for cursor, lanes in cursors]
+        self.logs += [
+            LogReader(self.connection, lanes, cursor, self.slice_count, parts_crowd=True) for cursor, lanes in cursors
+        ]
         self._taken_count += 1
         self._target = None  # taken before the lanes were, it says nothing of what their owner before us did
 
@@ -137,6 +139,8 @@ class Reader:
                 continue
             catching_up = log.catching_up
             events = await log.read(target)
+            if (crowd := log.crowd) is not None:
+                found += await self.spill.keep_apart(log, crowd)
             if events:
                 found += len(events)
                 await self._hand_over(log, events, catching_up=catching_up)

@@ -336,20 +336,23 @@ async def test_what_is_spilled_is_not_settled(store: Store) -> None:
     assert departure.low_water().position == of[3].id - 1
 
 
+@pytest.mark.parametrize("parts_crowd", [False, True])
 @pytest.mark.parametrize("seed", range(6))
 async def test_what_is_passed_over_of_a_key_is_neither_lost_nor_read_twice(  # noqa: C901 (a relay's whole life)
-    database: str, seed: int
+    database: str, seed: int, parts_crowd: bool
 ) -> None:
     """A successor finds all that is not settled, and who takes it back piece by piece, has it in its order."""
     chance = random.Random(seed)
     async with await reading(database) as connection:
-        reader = LogReader(connection, LANES, Cursor(), slice_count=4, piece_count=9 if seed % 2 else 1000)
+        piece_count = 9 if seed % 2 else 1000
+        reader = LogReader(connection, LANES, Cursor(), slice_count=4, piece_count=piece_count, parts_crowd=parts_crowd)
         emitted: dict[EventId, str] = {}
         settled: set[EventId] = set()
         in_hand: list[Event] = []
         spilled: deque[Spilled] = deque()
         saved = Cursor()
         hot: list[EventId] = []
+        parted: list[str] = []
 
         async def settle(some: list[Event]) -> None:
             nonlocal in_hand
@@ -368,7 +371,19 @@ async def test_what_is_passed_over_of_a_key_is_neither_lost_nor_read_twice(  # n
                 spilled.popleft()
 
         async def read() -> None:
-            for event in await reader.read():
+            events = await reader.read()
+            if (crowd := reader.crowd) is not None:
+                assert crowd.key is not None
+                apart = await reader.unlist(crowd.key)
+                parted.append(crowd.key)
+                kept = reader.spill_unread(crowd, apart, spilled[-1] if spilled and crowd.key == "hot" else None)
+                if crowd.key == "hot":
+                    keep(kept)
+                elif kept is not None:
+                    back = await fetch(connection, kept.head(len(kept)))
+                    kept.take_back(len(back), back)
+                    in_hand.extend(back)
+            for event in events:
                 if event.key == "hot" and spilled:
                     keep(reader.spill(event, spilled[-1]))
                 else:
@@ -405,6 +420,7 @@ async def test_what_is_passed_over_of_a_key_is_neither_lost_nor_read_twice(  # n
             while spilled:
                 await take_back()
         assert hot == expected
+        assert ("hot" in parted) == parts_crowd
 
 
 def test_the_low_water_stands_where_the_first_event_in_hand_is() -> None:
@@ -482,6 +498,7 @@ async def test_what_a_look_reads_of_a_large_window_does_not_grow_with_it(databas
             "position": 0,
             "unsettled": False,
             "key": None,
+            "apart": None,
             "limit": 700,
         }
         assert await events_read(connection, LIST_WINDOW, piece) == 700
