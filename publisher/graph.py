@@ -309,7 +309,8 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
     except BaseException:
         response.close()
         raise
-    await response.wait_for_close()  # for whoever writes the rest of a body that was answered too soon
+    if response.connection is not None:  # the rest of a body that was answered too soon is still written
+        await response.wait_for_close()
     return body
 
 

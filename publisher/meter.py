@@ -94,7 +94,7 @@ class Reading:
         """Whether the table should be told."""
         if self.stored is None:
             return True
-        if self.usage == self.stored:
+        if self.usage is self.stored or self.usage == self.stored:
             return False
         crossed = self.usage.percent // STEP_PERCENT != self.stored.percent // STEP_PERCENT
         return crossed or self.usage.pace is not self.stored.pace or now - self.stored_at > STORE_SECONDS
@@ -153,7 +153,7 @@ class Meter:
             reading = self._readings.get(subject)
             if reading is None:
                 reading = self._readings[subject] = Reading(usage, now, self.limit_seconds)
-            elif usage.regain_seconds == 0 and reading.hold_seconds(now) > 0 and usage.pace is not Pace.OK:
+            elif usage.pace is not Pace.OK and usage.regain_seconds == 0 and reading.hold_seconds(now) > 0:
                 # An answer without a time to wait does not shorten one that was stated; only a low figure ends it.
                 continue
             else:
