@@ -4,8 +4,9 @@ Whatever a window holds, no statement reads more than a bounded number of rows, 
 memory is bounded too:
 
     at most `piece_count` events    one statement, by the index on xid: it costs what the window holds
-    more                            the log from the window's first event to the last one there is, so many ids at a
-                                    time by primary key: it also passes what is not in the window
+    more                            the log from its first event that is kept, or from the position, to the last one
+                                    there is, so many ids at a time by primary key: it also passes what is not in the
+                                    window
 
 The order is by id over the whole window, so a large one can't be cut by xid.
 """

@@ -23,6 +23,11 @@ async def polls(url: str) -> bool:
     return status == 200 and '"polling"' in text
 
 
+async def listens(url: str) -> bool:
+    """Whether a relay hears the bell."""
+    return "outbox_listener_connected 1.0" in (await get(f"{url}/metrics"))[1]
+
+
 async def is_deaf(url: str) -> bool:
     """Whether a relay has counted that its listener heard nothing."""
     return "outbox_listener_deaf_total 1.0" in (await get(f"{url}/metrics"))[1]
@@ -51,3 +56,31 @@ async def test_a_listener_in_a_black_hole(database: str, script: Script) -> None
     warnings = [line["event"] for line in logs if line["log_level"] in ("warning", "error")]
     assert warnings.count("listener.deaf") == 1
     assert "incarnation.ended" not in warnings
+
+
+async def test_a_listener_that_falls_behind(database: str, script: Script) -> None:
+    """What it hears comes late: the relay polls, on the same connection, until it hears in time."""
+    async with (
+        open_proxy(database) as proxy,
+        await AsyncConnection.connect(database, autocommit=True) as store,
+    ):
+        past = SecretStr(proxy.dsn(database))
+        with capture_logs() as logs:
+            # Neither the bell nor a poll of a relay that listens would bring the event before the test ends.
+            async with working(
+                settings(database, listen_dsn=past, listen_check_seconds=0.5, poll_seconds=60, lease_seconds=60), script
+            ) as url:
+                await eventually(partial(ready, url), seconds=LONG_SECONDS)
+                connected_count = proxy.accepted_count
+                await proxy.use(Mode.LATENCY, latency_seconds=1)
+                await eventually(partial(polls, url), seconds=LONG_SECONDS)
+                await emit(store, "meanwhile")
+                await all_settled(store, 1)
+                await proxy.use(Mode.PASS)
+                await eventually(partial(listens, url), seconds=LONG_SECONDS)
+                await emit(store, "afterwards")
+                await all_settled(store, 2)
+                assert proxy.accepted_count == connected_count
+    told = [line["event"] for line in logs]
+    assert told.count("listener.behind") == 1
+    assert "listener.deaf" not in told
