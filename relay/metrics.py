@@ -102,7 +102,7 @@ class RelayMetrics:
             registry,
         )
         self.listener_connected = Gauge(
-            "outbox_listener_connected", "1 while LISTEN is connected: the doorbell is heard.", registry=registry
+            "outbox_listener_connected", "1 while LISTEN is connected and heard in time.", registry=registry
         )
         self.listener_deaf = Counter(
             "outbox_listener_deaf",

@@ -54,7 +54,9 @@ class RelaySettings(DatabaseSettings):
 
     lease_seconds: float = Field(15, ge=1, le=300, description="lanes of a relay that died are free after this")
     poll_seconds: float = Field(5, ge=0.05, le=60, description="a look at the log without the bell")
-    poll_unlistened_seconds: float = Field(0.25, ge=0.01, le=60, description="the same while LISTEN is not connected")
+    poll_unlistened_seconds: float = Field(
+        0.25, ge=0.01, le=60, description="the same while LISTEN is not connected, or hears late"
+    )
     listen_check_seconds: float = Field(
         30, ge=0.5, le=600, description="how often the listener notifies itself, to see whether it hears"
     )
