@@ -116,7 +116,7 @@ class Incarnation:
         )
         self.doorbell = relay.doorbell
         await services.start(relay.doorbell.run)
-        for _ in range(2):
+        for _ in range(2):  # one makes up the next statement while the other's is under way
             await services.start(relay.settler.run)
         await services.start(relay.workers.run)
         await services.start(relay.drainer.run)

@@ -190,7 +190,7 @@ class Settler:
             self._has_work, self._work = False, anyio.Event()
 
     async def _write_sealed(self) -> None:
-        """Write what was sealed last, and tell of it."""
+        """Write what the caller has sealed just now, when all that was sealed before is written, and tell of it."""
         async with self._alone():
             pending = self._sealed.popleft()
             if pending.batch:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 
 import pytest
@@ -9,8 +12,8 @@ from psycopg import AsyncConnection
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from tests.proxy import Mode, open_proxy
-from tests.relay.running import Script, all_settled, emit, eventually, get, ready, settings, working
+from tests.proxy import Mode, Proxy, open_proxy
+from tests.relay.running import Script, Store, all_settled, emit, eventually, get, ready, settings, working
 
 pytestmark = pytest.mark.anyio
 
@@ -33,26 +36,41 @@ async def is_deaf(url: str) -> bool:
     return "outbox_listener_deaf_total 1.0" in (await get(f"{url}/metrics"))[1]
 
 
-async def test_a_listener_in_a_black_hole(database: str, script: Script) -> None:
-    """Its socket is open and silent: the relay polls meanwhile, and hears again when it can."""
+@dataclass(frozen=True, slots=True)
+class Past:
+    """A relay that listens past a proxy, and reaches its database without."""
+
+    url: str
+    proxy: Proxy
+    store: Store
+
+
+@asynccontextmanager
+async def past_a_proxy(database: str, script: Script, **changed: float) -> AsyncIterator[Past]:
+    """Run such a relay, which looks twice a second whether it hears."""
     async with (
         open_proxy(database) as proxy,
         await AsyncConnection.connect(database, autocommit=True) as store,
     ):
-        past = SecretStr(proxy.dsn(database))
-        with capture_logs() as logs:
-            async with working(
-                settings(database, listen_dsn=past, listen_check_seconds=0.5, lease_seconds=2), script
-            ) as url:
-                await proxy.use(Mode.BLACK_HOLE)
-                await eventually(partial(is_deaf, url), seconds=LONG_SECONDS)
-                await eventually(partial(polls, url), seconds=LONG_SECONDS)
-                await emit(store, "meanwhile")
-                await all_settled(store, 1)
-                await proxy.use(Mode.PASS)
-                await eventually(partial(ready, url), seconds=LONG_SECONDS)
-                await emit(store, "afterwards")
-                await all_settled(store, 2)
+        listen_dsn = SecretStr(proxy.dsn(database))
+        given = settings(database, listen_dsn=listen_dsn, listen_check_seconds=0.5, **changed)
+        async with working(given, script) as url:
+            yield Past(url, proxy, store)
+
+
+async def test_a_listener_in_a_black_hole(database: str, script: Script) -> None:
+    """Its socket is open and silent: the relay polls meanwhile, and hears again when it can."""
+    with capture_logs() as logs:
+        async with past_a_proxy(database, script, lease_seconds=2) as relay:
+            await relay.proxy.use(Mode.BLACK_HOLE)
+            await eventually(partial(is_deaf, relay.url), seconds=LONG_SECONDS)
+            await eventually(partial(polls, relay.url), seconds=LONG_SECONDS)
+            await emit(relay.store, "meanwhile")
+            await all_settled(relay.store, 1)
+            await relay.proxy.use(Mode.PASS)
+            await eventually(partial(ready, relay.url), seconds=LONG_SECONDS)
+            await emit(relay.store, "afterwards")
+            await all_settled(relay.store, 2)
     warnings = [line["event"] for line in logs if line["log_level"] in ("warning", "error")]
     assert warnings.count("listener.deaf") == 1
     assert "incarnation.ended" not in warnings
@@ -60,27 +78,20 @@ async def test_a_listener_in_a_black_hole(database: str, script: Script) -> None
 
 async def test_a_listener_that_falls_behind(database: str, script: Script) -> None:
     """What it hears comes late: the relay polls, on the same connection, until it hears in time."""
-    async with (
-        open_proxy(database) as proxy,
-        await AsyncConnection.connect(database, autocommit=True) as store,
-    ):
-        past = SecretStr(proxy.dsn(database))
-        with capture_logs() as logs:
-            # Neither the bell nor a poll of a relay that listens would bring the event before the test ends.
-            async with working(
-                settings(database, listen_dsn=past, listen_check_seconds=0.5, poll_seconds=60, lease_seconds=60), script
-            ) as url:
-                await eventually(partial(ready, url), seconds=LONG_SECONDS)
-                connected_count = proxy.accepted_count
-                await proxy.use(Mode.LATENCY, latency_seconds=1)
-                await eventually(partial(polls, url), seconds=LONG_SECONDS)
-                await emit(store, "meanwhile")
-                await all_settled(store, 1)
-                await proxy.use(Mode.PASS)
-                await eventually(partial(listens, url), seconds=LONG_SECONDS)
-                await emit(store, "afterwards")
-                await all_settled(store, 2)
-                assert proxy.accepted_count == connected_count
+    with capture_logs() as logs:
+        # No poll of a relay that listens would bring the event before the test ends.
+        async with past_a_proxy(database, script, poll_seconds=60, lease_seconds=60) as relay:
+            await eventually(partial(ready, relay.url), seconds=LONG_SECONDS)
+            connected_count = relay.proxy.accepted_count
+            await relay.proxy.use(Mode.LATENCY, latency_seconds=1)
+            await eventually(partial(polls, relay.url), seconds=LONG_SECONDS)
+            await emit(relay.store, "meanwhile")
+            await all_settled(relay.store, 1)
+            await relay.proxy.use(Mode.PASS)
+            await eventually(partial(listens, relay.url), seconds=LONG_SECONDS)
+            await emit(relay.store, "afterwards")
+            await all_settled(relay.store, 2)
+            assert relay.proxy.accepted_count == connected_count
     told = [line["event"] for line in logs]
     assert told.count("listener.behind") == 1
     assert "listener.deaf" not in told
