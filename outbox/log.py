@@ -261,7 +261,9 @@ class LogReader:
             for water in (*(water for _, water in self._earlier), self._water):
                 for lane, event_id, cursor in water.take_out(leaving):
                     departures[lane].in_hand[event_id] = cursor
-            self._earlier = [(lanes, water) for lanes, water in self._earlier if not water.is_settled]
+            # A lane that comes back has a low water of its own: that of its time before may be ahead of it.
+            staying = [([lane for lane in lanes if lane not in leaving], water) for lanes, water in self._earlier]
+            self._earlier = [(lanes, water) for lanes, water in staying if not water.is_settled]
             self._set_lanes([lane for lane in self.lanes if lane not in leaving])
             # What is listed, or being read at this moment, may hold events of theirs.
             self._detached |= leaving
