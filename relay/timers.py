@@ -159,12 +159,14 @@ class Timers:
         seconds_max = _LOOK_SECONDS_MAX if self.is_listening() else _UNLISTENED_LOOK_SECONDS_MAX
         self._look_at = now + seconds_max
         self._given_up.clear()
-        lanes = list(self.lanes)  # what is taken meanwhile begins with what is due first of it: its doubts
+        # Together: what is taken meanwhile is for the next look, and that looks everywhere. It begins with what is due
+        # first of it: its doubts.
+        lanes = list(self.lanes)
+        if now >= self._look_everywhere_at:
+            self._seen_at, self._look_everywhere_at = -math.inf, now + seconds_max
         look = self.holds.begin_look()
         held = await load_holds(self.connection)
         self.holds.looked(look, [(hold.key, time.monotonic() + hold.seconds) for hold in held])
-        if now >= self._look_everywhere_at:
-            self._seen_at, self._look_everywhere_at = -math.inf, now + seconds_max
         await self._refill()
         room = _DUE_MAX - len(self._in_hand)
         if room <= 0:
