@@ -97,6 +97,7 @@ class Settler:
     _sealed: deque[Pending] = field(default_factory=deque)
     _untold: list[Pending] = field(default_factory=list)
     _began_at: float = -math.inf
+    _is_over: bool = False
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Write what is submitted, until cancelled; two of it at once, so that the server is not kept waiting.
@@ -124,11 +125,16 @@ class Settler:
         if len(self._pending.settled) == self.gather_max:
             self._must_look.set()
         if rows.wait is not None:
-            for follower in self.scheduler.waits(delivery):
-                self.settle(follower, Cancelled() if follower.cancelled else Park(Reason.PARKED, math.inf))
+            self._park_followers(delivery)
         if rows.hold is not None:
             self.holds.hold(rows.hold.key or None, time.monotonic() + rows.hold.delay_seconds)
         self._wake(is_awaited=rows.wait is not None or delivery.event.sequence is not None)
+
+    def _park_followers(self, delivery: Delivery) -> None:
+        """Have what is behind a delivery in its sequence wait too, or end where it was cancelled and is not live."""
+        for follower in self.scheduler.waits(delivery):
+            ends = follower.cancelled and not (follower.may_be_live or follower.is_in_doubt)
+            self.settle(follower, Cancelled() if ends else Park(Reason.PARKED, math.inf))
 
     async def write_step(self, event: Event, step: Step, call_seconds: float | None) -> datetime:
         """Make a step durable and return its `created_at`; see `outbox.ledger.WriteStep`."""
@@ -220,10 +226,20 @@ class Settler:
 
     @asynccontextmanager
     async def _alone(self) -> AsyncIterator[None]:
-        """Have the connection: one statement at a time, and whoever gathers looks again afterwards."""
+        """Have the connection: one statement at a time, and whoever gathers looks again afterwards.
+
+        Where one was not written, or it is not known whether, none comes after it: what is parked behind an event must
+        not be durable where that event's own wait is not. Who waits for his turn is about to be cancelled.
+        """
         try:
             async with self._writing:
-                yield
+                if self._is_over:
+                    await anyio.sleep_forever()
+                try:
+                    yield
+                except BaseException:
+                    self._is_over = True
+                    raise
         finally:
             self._must_look.set()
 
@@ -318,7 +334,12 @@ class Settler:
             if rows.replaces_unwritable:
                 raise unwritable
             log.error("outcome.unwritable", event_id=delivery.event.id, error=str(unwritable))
-            instead.add(delivery, decide_unwritable(delivery, rows, str(unwritable)))
+            replaced = decide_unwritable(delivery, rows, str(unwritable))
+            instead.add(delivery, replaced)
+            if rows.wait is None and replaced.wait is not None:
+                self._park_followers(delivery)
+            if rows.hold is not None:  # it is not written: the next look finds none, and that counts
+                self.holds.written([rows.hold.key or None])
         return instead
 
     async def _move_sequences(self, pending: Pending) -> None:

@@ -431,6 +431,14 @@ async def test_an_outcome_that_cannot_be_written_harms_only_its_event(
         assert await value(store, "select count(*) from outbox.relays") == 1
 
 
+async def test_a_hold_that_cannot_be_written_holds_nothing(database: str, store: Store, script: Script) -> None:
+    """The relay alone had known of it: what was parked for it was due at once, and parked again, for as long."""
+    script.acts["a"] = [Hold(3600, "account", "odd", context=ENDLESS)]
+    async with working(settings(database), script):
+        await state_is(store, await emit(store, "a", key="k"), "dead")
+        await state_is(store, await emit(store, "b", key="k"), "published")
+
+
 async def test_a_step_that_postgresql_refuses_harms_only_its_event(database: str, store: Store, script: Script) -> None:
     """An id that is too long for an index: the handler hears of it, and its open intent is not taken for a failure."""
 

@@ -11,13 +11,13 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 from prometheus_client import CollectorRegistry
-from psycopg import pq, sql
+from psycopg import errors, pq, sql
 
 from outbox import lease
 from outbox.database import connect
 from outbox.event import EventId
 from outbox.ledger import Step, StepState
-from outbox.outcome import Cancelled, Defer, Outcome, Published, Reason, Retry, Unknown
+from outbox.outcome import Cancelled, Dead, Defer, Outcome, Published, Reason, Retry, Unknown
 from relay.backoff import Backoff
 from relay.decide import Policy
 from relay.delivery import Delivery, GiveUp, Park
@@ -26,7 +26,7 @@ from relay.metrics import RelayMetrics
 from relay.scheduler import Scheduler
 from relay.settler import Settler
 from relay.timers import Timers
-from tests.outbox.store import LANES, event
+from tests.outbox.store import LANES, blocked, event
 from tests.relay.deliveries import INTENT
 from tests.relay.running import Store, eventually, rows, value
 
@@ -437,6 +437,81 @@ async def test_receipts_go_with_what_somebody_waits_for(store: Store, writer: Wr
                 writer.settler.settle(other, Retry("no answer"))
         await eventually(partial(_is_durable, writer, second))
         group.cancel_scope.cancel()
+
+
+async def park_while_a_statement_fails(database: str, store: Store, writer: Writer) -> None:
+    """Have the statement fail that has the first of a sequence wait, while the one that parks the next is made up."""
+    writer.settler.gather_max = 2
+    for each in [Delivery(await event(store)) for _ in range(2)]:  # its statement is prepared, as it is in a relay
+        writer.settler.settle(each, Retry("no answer"))
+    await writer.settler.flush()
+    back = Delivery(each.event, waiting=True)
+    first, second, third = [Delivery(await event(store, key="k", sequence="s")) for _ in range(3)]
+    async with anyio.create_task_group() as group:
+        for _ in range(2):
+            await group.start(writer.settler.run)
+        async with await connect(database, application_name="outbox-test") as other, other.transaction():
+            await other.execute("select from outbox.waiting for update")
+            assert writer.offer(first)
+            writer.settler.settle(back, Published())
+            writer.settler.settle(first, Retry("no answer"))
+            await blocked(other, store)
+            assert not writer.offer(second)
+            assert not writer.offer(third)
+            await anyio.wait_all_tasks_blocked()
+            await other.execute("select pg_cancel_backend(%s)", [store.info.backend_pid])
+
+
+async def test_nothing_is_written_after_a_statement_that_failed(database: str, store: Store, writer: Writer) -> None:
+    """What it parks behind an event has no place where that event does not wait: the next relay would run it first."""
+    with pytest.raises(ExceptionGroup) as failures:
+        await park_while_a_statement_fails(database, store, writer)
+    assert failures.group_contains(errors.QueryCanceled)
+    async with await connect(database, application_name="outbox-test") as other:
+        await eventually(partial(_is_idle, other, store.info.backend_pid))
+        assert await rows(other, "select event_id from outbox.waiting where key = 'k'") == []
+
+
+@pytest.mark.parametrize("steps", [[], [INTENT]], ids=["not-begun", "may-be-live"])
+async def test_what_is_cancelled_behind_one_that_waits_ends_unless_it_may_be_live(
+    store: Store, writer: Writer, steps: list[Step]
+) -> None:
+    """The first of a sequence may commit when the call of a later one was made: that one is looked at in its turn."""
+    first, second = [Delivery(await event(store, key="k", sequence="s")) for _ in range(2)]
+    second.waiting, second.cancelled, second.steps = True, True, steps
+    assert writer.offer(first)
+    assert writer.offer(second)
+    writer.settler.settle(first, Retry("no answer"))
+    await writer.settler.flush()
+    waiting = await rows(store, "select event_id, reason from outbox.waiting order by event_id")
+    assert waiting == [(first.event.id, "retry"), *([(second.event.id, "parked")] if steps else [])]
+    ended = await rows(store, "select event_id, outcome from outbox.receipts")
+    assert ended == ([] if steps else [(second.event.id, "cancelled")])
+
+
+async def test_a_sequence_waits_for_a_person_when_the_end_of_what_may_be_live_is_refused(
+    store: Store, writer: Writer
+) -> None:
+    """It was to end, and the next one to begin; when the person has decided, it goes on, and then the next one."""
+    first, second = [Delivery(await event(store, key="k", sequence="s")) for _ in range(2)]
+    first.steps = [INTENT]
+    await refuse(store, first.event.id)
+    assert writer.offer(first)
+    assert writer.offer(second)
+    assert writer.scheduler.take() is first
+    writer.scheduler.finished(first)
+    writer.settler.settle(first, Dead("no"))
+    for _ in range(2):
+        await writer.settler.flush()
+    waiting = await rows(store, "select event_id, reason from outbox.waiting order by event_id")
+    assert waiting == [(first.event.id, "unknown"), (second.event.id, "parked")]
+    back = Delivery(first.event, waiting=True, steps=[INTENT])
+    assert writer.offer(back)
+    assert writer.scheduler.take() is back
+
+
+async def _is_idle(store: Store, backend_pid: int) -> bool:
+    return not await rows(store, "select from pg_stat_activity where pid = %s and state = 'active'", [backend_pid])
 
 
 async def _has_told(told: list[bool], count: int) -> bool:
