@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from statistics import median, quantiles
 from typing import Final, LiteralString
 
@@ -67,7 +68,7 @@ class Latency:
 
 
 @dataclass(frozen=True, slots=True)
-class _Commit:
+class Commit:
     """One transaction of an emitter, by `time.monotonic()`."""
 
     event_id: int
@@ -81,14 +82,10 @@ def latency(dsn: str, rate: float, seconds: float, tell: Tell) -> Latency:
     before = read(dsn)
     with running(Order(dsn, count + WARM_UP, notes_dispatches=True)) as relay:
         relay.await_ready()
-        with ExitStack() as stack:
-            looking = stack.enter_context(connect(dsn))
-            emitters = [stack.enter_context(connect(dsn)) for _ in range(emitter_count(rate))]
-            for emitter in emitters:
-                emitter.autocommit = False
-            _emit_at(emitters, looking, rate, WARM_UP, keep_silent)
+        with emitters(dsn, rate) as emit_at:
+            emit_at(WARM_UP, keep_silent)
             began_at = time.monotonic()
-            commits, muted = _emit_at(emitters, looking, rate, count, tell)
+            commits, muted = emit_at(count, tell)
             took_seconds = time.monotonic() - began_at
         relay.await_work(tell)
         dispatched_at = relay.stop()
@@ -97,11 +94,11 @@ def latency(dsn: str, rate: float, seconds: float, tell: Tell) -> Latency:
     statements = (after.statements - before.statements) / work.count
     cost = Cost(work.count, work.seconds, work.cpu_microseconds, work.wal_bytes, statements, changes(before, after))
     return Latency(
-        len(emitters),
+        emitter_count(rate),
         cost,
         count / took_seconds,
-        _spread([dispatched_at[commit.event_id] - commit.began_at for commit in commits]),
-        _spread([commit.ended_at - commit.began_at for commit in commits]),
+        spread_of([dispatched_at[commit.event_id] - commit.began_at for commit in commits]),
+        spread_of([commit.ended_at - commit.began_at for commit in commits]),
         sum(muted) / len(muted),
     )
 
@@ -111,9 +108,20 @@ def emitter_count(rate: float) -> int:
     return math.ceil(rate / RATE_MAX)
 
 
+@contextmanager
+def emitters(dsn: str, rate: float) -> Iterator[Callable[[int, Tell], tuple[list[Commit], list[bool]]]]:
+    """Connect as many emitters as a rate takes; what is given emits so many events, see `latency`."""
+    with ExitStack() as stack:
+        looking = stack.enter_context(connect(dsn))
+        connections = [stack.enter_context(connect(dsn)) for _ in range(emitter_count(rate))]
+        for connection in connections:
+            connection.autocommit = False
+        yield partial(_emit_at, connections, looking, rate)
+
+
 def _emit_at(
     emitters: Sequence[Connection[TupleRow]], looking: Connection[TupleRow], rate: float, count: int, tell: Tell
-) -> tuple[list[_Commit], list[bool]]:
+) -> tuple[list[Commit], list[bool]]:
     """Emit so many events at their times, each emitter in its turn, and look at the bell meanwhile."""
     schedule = _Schedule(rate)
     muted: list[bool] = []
@@ -141,7 +149,7 @@ class _Schedule:
 
     rate: float
     began_at: float = field(default_factory=time.monotonic)
-    commits: list[_Commit] = field(default_factory=list)
+    commits: list[Commit] = field(default_factory=list)
     stopped: threading.Event = field(default_factory=threading.Event)
 
     def emit(self, connection: Connection[TupleRow], numbers: Iterable[int]) -> None:
@@ -152,10 +160,11 @@ class _Schedule:
             event_id = emit(connection, EVENT_TYPE, PAYLOAD, key=f"account:{number % 1000}")
             at = time.monotonic()
             connection.commit()
-            self.commits.append(_Commit(event_id, at, time.monotonic()))
+            self.commits.append(Commit(event_id, at, time.monotonic()))
 
 
-def _spread(seconds: Sequence[float]) -> Spread:
+def spread_of(seconds: Sequence[float]) -> Spread:
+    """Return how long something took, of at least two times that it did."""
     milliseconds = [each * 1000 for each in seconds]
     p99 = quantiles(milliseconds, n=100, method="inclusive")[98]
     return Spread(median(milliseconds), p99, max(milliseconds))

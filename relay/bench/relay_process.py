@@ -23,6 +23,9 @@ from relay.bench.progress import Tell
 from relay.redaction import redact
 
 EVENT_TYPE: Final = "bench"
+SLOW_EVENT_TYPE: Final = "bench_slow"
+"""Its handler takes 50 ms, and is not counted."""
+
 CONCURRENCY: Final = 200
 
 CALL: Final = struct.Struct("<qd")

@@ -27,13 +27,14 @@ from outbox.ledger import Ledger
 from outbox.outcome import Outcome, Published
 from relay import app, logs
 from relay.bench.readings import READ_WAL
-from relay.bench.relay_process import CALL, EVENT_TYPE, Mark, Order
+from relay.bench.relay_process import CALL, EVENT_TYPE, SLOW_EVENT_TYPE, Mark, Order
 from relay.settings import RelaySettings
 from relay.tracing import flush, open_traces
 
 TELL_SECONDS: Final = 0.1
 TELL_AT_REST_SECONDS: Final = 5.0
 POLL_SECONDS: Final = 0.002
+SLOW_SECONDS: Final = 0.05
 STDIN: Final = 0
 
 _PUBLISHED: Final = Published()
@@ -58,7 +59,7 @@ async def run(order: Order) -> None:
     app.collect_seldom()
     stop = anyio.Event()
     meter = Meter(order)
-    async with app.serve(settings, stop, factories={order.event_type: meter.open}):
+    async with app.serve(settings, stop, factories={order.event_type: meter.open, SLOW_EVENT_TYPE: open_slow}):
         try:
             async with anyio.create_task_group() as group:
                 group.start_soon(meter.watch)
@@ -176,6 +177,17 @@ class Meter:
     def _value(self, name: str, **labels: str) -> float:
         assert self._runtime is not None
         return self._runtime.registry.get_sample_value(name, labels) or 0
+
+
+@asynccontextmanager
+async def open_slow(_runtime: Runtime) -> AsyncIterator[Handler]:
+    """Open a handler that takes its time: a `HandlerFactory`."""
+
+    async def handle(_event: Event, _ledger: Ledger) -> Outcome:
+        await anyio.sleep(SLOW_SECONDS)
+        return _PUBLISHED
+
+    yield handle
 
 
 def tell(**report: object) -> None:

@@ -19,7 +19,7 @@ consent.py           --reason, --dry-run, and a question before many events are 
 recovering.py        recover
 accounts.py          accounts add, list, show, rotate-keys, generate-key
 completing.py        completion
-benchmarks.py        bench drain, latency, emit, idle, horizon, pipeline, recovery, traces
+benchmarks.py        bench drain, latency, fairness, emit, idle, horizon, pipeline, recovery, traces
 arguments.py         from texts to instants, payloads and headers
 connection.py        a connection for one command, to a database that will do
 progress.py          a bar for long work

@@ -88,6 +88,7 @@ def build() -> Any:
     )
     group.command("drain")(benchmarks.drain)
     group.command("latency")(benchmarks.latency)
+    group.command("fairness")(benchmarks.fairness)
     group.command("emit")(benchmarks.emit)
     group.command("idle")(benchmarks.idle)
     group.command("horizon")(benchmarks.horizon)

@@ -72,6 +72,38 @@ def latency(
     _print("latency", server, found.cost, {**figures, "muted_share": found.muted_share}, as_json=as_json)
 
 
+def fairness(
+    events: Annotated[int, typer.Argument(min=EVENTS_MIN, max=EVENTS_MAX, help="How many, of one key.")] = 100_000,
+    rate: Annotated[float, typer.Argument(min=1, max=10_000, help="Events of others a second.")] = 250,
+    seconds: Annotated[float, typer.Argument(min=5, max=SECONDS_MAX, help="For how long, each time.")] = 20,
+    as_json: JsonFlag = False,
+) -> None:
+    """Measure what others wait beside a key that gets a great many events at once.
+
+    Its handler takes 50 ms and has one event of the key at a time, so nearly
+    all of them stay queued. Others emit at a steady rate, as `outbox bench
+    latency` has it: first alone, then as long beside it.
+    """
+    from relay.bench import fairness as bench  # noqa: PLC0415 (help needs none of it)
+
+    with _measuring() as (server, dsn, tell):
+        found = bench.fairness(dsn, events, rate, seconds, tell)
+    say(f"one transaction emitted {events:,} events of the hot key in {found.emitting_seconds:.1f} s")
+    if as_json:
+        for phase, spread in found.handler.items():
+            spreads = asdict(spread).items() if spread else ()
+            figures = {f"handler_{name}_milliseconds": value for name, value in spreads}
+            said = {"benchmark": "fairness", "server_version": server.version, "phase": phase.value}
+            print_json({**said, "events": found.counts[phase], **figures})
+        return
+    columns = ("others' events", "count", "p50 ms", "p99 ms", "max ms")
+    rows = [
+        (phase.value, found.counts[phase], *map(_short, asdict(spread).values() if spread else ("", "", "")))
+        for phase, spread in found.handler.items()
+    ]
+    print_table(columns, rows)
+
+
 def emit(
     connections: Annotated[int, typer.Option(min=1, max=1000, help="Writers.")] = 32,
     seconds: Annotated[int, typer.Option(min=1, max=SECONDS_MAX, help="For how long, each variant in each round.")] = 5,

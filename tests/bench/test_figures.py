@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from relay.bench.emit import Variant, emit
+from relay.bench.fairness import Phase
 from relay.bench.progress import keep_silent
 from relay.bench.writers import Writers
 from tests.cli.calling import Outbox
@@ -105,6 +106,18 @@ def test_a_high_rate_is_emitted_by_several_connections(outbox: Outbox) -> None:
     assert found["emitters"] == 3
     assert found["tables"]["outbox.events"]["inserted"] == 100 + 20
     assert 0 < found["handler_p50_milliseconds"] <= found["handler_max_milliseconds"]
+
+
+def test_fairness_times_every_event_of_the_others(outbox: Outbox) -> None:
+    """As many beside the hot key as without it, in whatever phase."""
+    answer = outbox("bench", "fairness", 2000, 50, 5, "--json")
+    assert answer.status == 0, answer.err
+    without, *beside = answer.objects
+    assert without["phase"] == Phase.WITHOUT.value
+    assert without["events"] == sum(each["events"] for each in beside) == 250
+    assert 0 < without["handler_p50_milliseconds"] <= without["handler_max_milliseconds"]
+    assert all(each["handler_p99_milliseconds"] > 0 for each in beside if each["events"] > 1)
+    assert "emitted 2,000 events of the hot key" in answer.err
 
 
 def test_the_pipeline_makes_the_calls_that_a_bare_script_makes(outbox: Outbox) -> None:
