@@ -1,11 +1,16 @@
-"""JSON for the database: what handlers return is written or refused, whatever it holds; none of it stops the relay."""
+"""JSON for the database: what handlers return is written or refused, whatever it holds; none of it stops the relay.
+
+And arrays, faster than psycopg makes them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import orjson
+
+from outbox.event import LANE_COUNT, Lane
 
 _INTEGER_MAX = 2**63 - 1
 
@@ -31,6 +36,15 @@ def encode(value: Any) -> str:
 def encode_numbers(numbers: Iterable[int]) -> str:
     """Encode numbers as PostgreSQL's array: psycopg takes four times as long for each."""
     return f"{{{','.join(map(str, numbers))}}}"
+
+
+def encode_lanes(lanes: Collection[Lane]) -> str:
+    """Encode for each lane whether it is one of these, as PostgreSQL's array from 0 on.
+
+    To look up a row's lane there costs a fraction of a search among up to 64 numbers, which costs more than all else
+    that is done with a row that is passed over.
+    """
+    return f"[0:{LANE_COUNT - 1}]={{{','.join('t' if lane in lanes else 'f' for lane in range(LANE_COUNT))}}}"
 
 
 def _plain(value: Any) -> Any:

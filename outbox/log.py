@@ -41,7 +41,7 @@ from typing import Any, LiteralString
 from psycopg import AsyncConnection, AsyncCursor
 from psycopg.rows import TupleRow
 
-from outbox.encode import encode_numbers
+from outbox.encode import encode_lanes, encode_numbers
 from outbox.event import Event, EventId, Lane
 from outbox.listing import PIECE_COUNT, Listing
 from outbox.low_water import Cursor, Departure, LowWater, Spilled
@@ -58,16 +58,17 @@ from w
 left join lateral (
   (
     select s.* from outbox.events as s
-    where s.xid = any (array(
+    where (%(lanes)s::boolean[])[s.lane] and s.xid = any (array(
       select x from pg_snapshot_xip(%(seen)s::pg_snapshot) as x where pg_visible_in_snapshot(x, w.snapshot)
-    )) and s.lane = any (%(lanes)s::smallint[])
+    ))
     offset 0
   )
   union all
   (
     select n.* from outbox.events as n
-    where n.xid >= pg_snapshot_xmax(%(seen)s::pg_snapshot) and n.xid < pg_snapshot_xmax(w.snapshot)
-      and pg_visible_in_snapshot(n.xid, w.snapshot) and n.lane = any (%(lanes)s::smallint[])
+    where (%(lanes)s::boolean[])[n.lane]
+      and n.xid >= pg_snapshot_xmax(%(seen)s::pg_snapshot) and n.xid < pg_snapshot_xmax(w.snapshot)
+      and pg_visible_in_snapshot(n.xid, w.snapshot)
     offset 0
   )
   limit %(limit)s
@@ -128,7 +129,7 @@ class LogReader:
     _water: LowWater = field(init=False)
     _earlier: list[tuple[Sequence[Lane], LowWater]] = field(default_factory=list)
     _reading: AsyncCursor[TupleRow] = field(init=False)
-    _lanes_literal: str = field(init=False)
+    _lanes_read: str = field(init=False)
     _detached: frozenset[Lane] = frozenset()
 
     def __post_init__(self) -> None:
@@ -272,7 +273,7 @@ class LogReader:
     async def _read_next_window(self, target: str | None) -> list[Event]:
         self._detached = frozenset()  # nothing of theirs is listed any more
         seen = self.cursor.window
-        arguments = {"seen": seen, "target": target, "lanes": self._lanes_literal, "limit": self.slice_count + 1}
+        arguments = {"seen": seen, "target": target, "lanes": self._lanes_read, "limit": self.slice_count + 1}
         await self._reading.execute(READ_NEXT_WINDOW, arguments, prepare=True)
         if self._reading.rowcount <= self.slice_count:
             rows = await self._reading.fetchall()
@@ -307,7 +308,7 @@ class LogReader:
 
     async def _look_for_crowd(self, ahead: Cursor) -> Event | None:
         limit = self.slice_count + 1
-        given = {"seen": ahead.seen, "target": ahead.window, "lanes": self._lanes_literal, "limit": limit}
+        given = {"seen": ahead.seen, "target": ahead.window, "lanes": self._lanes_read, "limit": limit}
         await self._reading.execute(READ_NEXT_WINDOW, given, prepare=True)
         return await self._find_crowd()
 
@@ -330,7 +331,7 @@ class LogReader:
             cursor.seen,
             cursor.window,
             cursor.position,
-            self._lanes_literal,
+            encode_numbers(self.lanes),
             unsettled=unsettled,
             piece_count=self.piece_count,
             apart=None if crowd is None else crowd.key,
@@ -371,7 +372,7 @@ class LogReader:
 
     def _set_lanes(self, lanes: Sequence[Lane]) -> None:
         self.lanes = lanes
-        self._lanes_literal = encode_numbers(lanes)  # once, not at every look
+        self._lanes_read = encode_lanes(lanes)  # once, not at every look
         self._detached -= frozenset(lanes)
 
 

@@ -17,6 +17,7 @@ from psycopg import AsyncConnection
 
 from outbox import database as connections
 from outbox.emit import emit
+from outbox.encode import encode_lanes
 from outbox.event import LANE_COUNT, Event, EventId, Lane
 from outbox.listing import LIST_WINDOW
 from outbox.log import READ_NEXT_WINDOW, LogReader, fetch, load_cursors, take_snapshot
@@ -497,7 +498,7 @@ async def test_what_a_look_reads_of_a_large_window_does_not_grow_with_it(databas
         seen = await take_snapshot(connection)
         await connection.execute("select count(outbox.emit('t', '{}')) from generate_series(1, 5000)")
         window = {"seen": seen, "lanes": list(LANES)}
-        look = {**window, "target": None, "limit": 101}
+        look = {**window, "lanes": encode_lanes(LANES), "target": None, "limit": 101}
         assert await events_read(connection, READ_NEXT_WINDOW, look) == 101
         piece = {
             **window,
