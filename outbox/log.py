@@ -33,9 +33,8 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter as Tally
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, LiteralString
 
 from psycopg import AsyncConnection, AsyncCursor
@@ -43,8 +42,9 @@ from psycopg.rows import TupleRow
 
 from outbox.encode import encode_lanes, encode_numbers
 from outbox.event import Event, EventId, Lane
+from outbox.hand import Hand
 from outbox.listing import PIECE_COUNT, Listing
-from outbox.low_water import Cursor, Departure, LowWater, Spilled
+from outbox.low_water import Cursor, Departure
 
 _SAMPLE_COUNT = 32
 """Rows of a large window that show whether one key has most of it."""
@@ -97,11 +97,11 @@ group by c.seen::text, c."window"::text
 """Lanes that stand in one window are read together from the first position: what is settled is skipped there anyway."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class LogReader:
     """Reads the log of some lanes that share a cursor, a slice at a time. Not for concurrent use.
 
-    What `read` has returned is *in hand* until `settled` is told of it; `low_waters` are the cursors from which a
+    What `read` has returned is *in hand* until `hand` is told that it is settled. From the cursors that `hand` knows a
     successor finds all that is in hand now, and nothing lost.
 
     The first two windows may hold what a predecessor has settled already (it read further than it could save):
@@ -110,11 +110,13 @@ class LogReader:
     Attributes:
         connection: In autocommit: a window is read outside any transaction of ours, or it would hold back the
             horizon of the whole cluster.
-        lanes: The lanes; `join` adds some, and `detach`, also while `read` is under way, takes some away.
+        lanes: The lanes; `join` adds some, and `part` and, also while `read` is under way, `detach` take some away.
         cursor: Where to begin; then, how far has been read.
         slice_count: The most events that one `read` returns.
         piece_count: The most ids of a large window that are listed at once.
-        parts_crowd: List the key that has most of a large window apart, see `crowd`.
+        parts_crowd: Have a key that has most of a large window parted from the others: its lane, see `crowded_lane`,
+            and in its lane its own events, see `crowd`.
+        hand: What is in hand.
     """
 
     connection: AsyncConnection[TupleRow]
@@ -123,22 +125,22 @@ class LogReader:
     slice_count: int = 1000
     piece_count: int = PIECE_COUNT
     parts_crowd: bool = False
+    hand: Hand = field(init=False)
     _listing: Listing | None = None
     _crowd: Event | None = None
+    _crowded_lane: Lane | None = None
     _windows_to_catch_up: int = 2
-    _water: LowWater = field(init=False)
-    _earlier: list[tuple[Sequence[Lane], LowWater]] = field(default_factory=list)
     _reading: AsyncCursor[TupleRow] = field(init=False)
     _lanes_read: str = field(init=False)
     _detached: frozenset[Lane] = frozenset()
 
     def __post_init__(self) -> None:
-        self._water = LowWater(self.cursor)
+        self.hand = Hand(self.lanes, self.cursor)
         self._reading = self.connection.cursor(binary=True)
-        self._set_lanes(self.lanes)
+        self._lanes_changed()
 
     async def read(self, target: str | None = None) -> list[Event]:
-        """Return the next events in order, at most a slice; none where there is nothing new.
+        """Return the next events in order, at most a slice; none where there is nothing new, or a lane is crowded.
 
         Args:
             target: Where a window that begins now ends: a snapshot that was taken after this reader was made, and is
@@ -147,6 +149,7 @@ class LogReader:
         Raises:
             psycopg.Error: The cursor has not moved: read again, on this connection or with another reader.
         """
+        self._crowded_lane = None
         if self._listing is not None:
             return await self._fetch_slice(self._listing)
         if self._windows_to_catch_up:
@@ -164,6 +167,11 @@ class LogReader:
         return 0 if self._listing is None else self._listing.left_count
 
     @property
+    def crowded_lane(self) -> Lane | None:
+        """The lane of a key that has most of what comes next: it is to be parted, or the others wait for its list."""
+        return self._crowded_lane
+
+    @property
     def crowd(self) -> Event | None:
         """An event of the key that has most of a large window, while ids of it are listed that `read` does not return.
 
@@ -174,31 +182,6 @@ class LogReader:
     def stands_at(self, target: str | None) -> bool:
         """Tell whether a window is read out, and ended where the target is; anywhere, for None."""
         return self._listing is None and not self.catching_up and target in (None, self.cursor.window)
-
-    @property
-    def in_hand_count(self) -> int:
-        """How many events have been read and not settled; without those that were spilled."""
-        return self._water.in_hand_count + sum(water.in_hand_count for _, water in self._earlier)
-
-    def in_hand(self) -> list[Event]:
-        """Return the events in hand, in the order of reading within each lane."""
-        waters = [*(water for _, water in self._earlier), self._water]
-        return [event for water in waters for event in water.in_hand()]
-
-    def event_in_hand(self, event_id: EventId) -> Event | None:
-        """Return an event that is in hand."""
-        waters = (self._water, *(water for _, water in self._earlier))
-        return next((event for water in waters if (event := water.event_in_hand(event_id)) is not None), None)
-
-    def spill(self, event: Event, behind: Spilled | None) -> Spilled | None:
-        """Keep the id alone of an event in hand, behind others of its key; None where it is not in hand.
-
-        It is not settled: `low_waters` and `detach` know of it as of those in hand, and `take_back` is for its turn.
-        """
-        for water in (self._water, *(water for _, water in self._earlier)):
-            if event.id in water:
-                return water.spill(event, behind)
-        return None
 
     async def unlist(self, key: str) -> array[int]:
         """Take what is listed of a key, and not read, out of what will be read, and return the ids; see `spill_unread`.
@@ -211,63 +194,32 @@ class LogReader:
         self._end(self._listing)
         return ids
 
-    def spill_unread(self, event: Event, event_ids: Sequence[int], behind: Spilled | None) -> Spilled | None:
-        """Keep ids that were unlisted just now, of the key of an event; None where its lane was given up meanwhile."""
-        return self._water.spill_unread(event, event_ids, behind) if event.lane in self.lanes else None
-
-    def has_in_hand(self, event_id: EventId) -> bool:
-        """Tell whether an event has been read, is not settled, and its lane was not given up meanwhile."""
-        return event_id in self._water or any(event_id in water for _, water in self._earlier)
-
-    def oldest_in_hand_at(self) -> datetime | None:
-        """Return when the oldest event in hand was emitted; of the first window that has one in hand."""
-        waters = [self._water, *(water for _, water in self._earlier)]
-        return min((at for water in waters if (at := water.oldest_at()) is not None), default=None)
-
-    def settled(self, event_ids: Iterable[EventId]) -> None:
-        """Take note that these events have a receipt or a waiting row, durably. Others' ids are passed over."""
-        self._water.settled(event_ids)
-        if self._earlier:
-            for _, water in self._earlier:
-                water.settled(event_ids)
-            self._earlier = [(lanes, water) for lanes, water in self._earlier if not water.is_settled]
-
-    def low_waters(self) -> list[tuple[Sequence[Lane], Cursor]]:
-        """Return the cursors that may be saved, with their lanes: everything before them is settled."""
-        left = set(self.lanes)
-        waters = []
-        for lanes, water in self._earlier:
-            if held_back := left.intersection(lanes):
-                waters.append((sorted(held_back), water.cursor()))
-                left -= held_back
-        return [*waters, (sorted(left), self._water.cursor())] if left else list(waters)
-
     def join(self, other: LogReader) -> None:
         """Read the lanes of another reader too, which stands at the same snapshot, and is of no use afterwards."""
         boundary = self.cursor.window
         assert self.stands_at(boundary)
         assert other.stands_at(boundary)
-        for each in (self, other):
-            self._earlier += [] if each._water.is_settled else [(each.lanes, each._water)]  # noqa: SLF001 (our own)
-        self._earlier += other._earlier
-        self._set_lanes(sorted((*self.lanes, *other.lanes)))
         self.cursor = Cursor(boundary, boundary, 0)
-        self._water = LowWater(self.cursor)
+        self.hand.join(other.hand, self.cursor)
+        self._lanes_changed()
+
+    def part(self, lane: Lane, connection: AsyncConnection[TupleRow]) -> LogReader:
+        """Read a lane no more, between two reads, and return a reader that goes on with it where this one stands."""
+        assert self._listing is None
+        self._crowded_lane = None
+        parted = LogReader(connection, [lane], self.cursor, self.slice_count, self.piece_count, self.parts_crowd)
+        parted.hand = self.hand.part([lane])
+        parted._windows_to_catch_up = self._windows_to_catch_up
+        self._lanes_changed()
+        return parted
 
     def detach(self, lanes: Collection[Lane]) -> dict[Lane, Departure]:
         """Read no more of some lanes, from now on, and return where each of them stands."""
         leaving = frozenset(lanes).intersection(self.lanes)
-        departures = {lane: Departure(self.cursor) for lane in leaving}
-        if leaving:
-            for water in (*(water for _, water in self._earlier), self._water):
-                for lane, event_id, cursor in water.take_out(leaving):
-                    departures[lane].in_hand[event_id] = cursor
-            # A lane that comes back has a low water of its own: that of its time before may be ahead of it.
-            staying = [([lane for lane in lanes if lane not in leaving], water) for lanes, water in self._earlier]
-            self._earlier = [(lanes, water) for lanes, water in staying if not water.is_settled]
-            self._set_lanes([lane for lane in self.lanes if lane not in leaving])
-            # What is listed, or being read at this moment, may hold events of theirs.
-            self._detached |= leaving
+        departures = self.hand.leave(leaving, self.cursor)
+        # What is listed, or being read at this moment, may hold events of theirs.
+        self._detached |= leaving
+        self._lanes_changed()
         return departures
 
     async def _read_next_window(self, target: str | None) -> list[Event]:
@@ -284,6 +236,8 @@ class LogReader:
         assert row is not None
         window: str = row[0]
         crowd = await self._find_crowd()
+        if self._crowded_lane is not None:
+            return []
         listing = await self._list(Cursor(seen, window), crowd, unsettled=False)
         self._begin(seen, window)  # not before: a failure to list leaves the cursor where it was
         self._listing, self._crowd = listing, crowd
@@ -297,6 +251,8 @@ class LogReader:
         else:
             ahead = self.cursor
         crowd = await self._look_for_crowd(ahead) if self.parts_crowd else None
+        if self._crowded_lane is not None:
+            return []
         listing = await self._list(ahead, crowd, unsettled=True)
         if ahead is not self.cursor:
             self._begin(ahead.seen, ahead.window)
@@ -313,7 +269,10 @@ class LogReader:
         return await self._find_crowd()
 
     async def _find_crowd(self) -> Event | None:
-        """Return an event of the key that has most of a window, by some of the rows that were just asked for."""
+        """Return an event of the key that has most of a window, by some of the rows that were just asked for.
+
+        Where its lane is to be parted from others, it is noted, and nothing of the window may be begun.
+        """
         if not self.parts_crowd or self._reading.rowcount <= self.slice_count:
             return None
         some = []
@@ -322,7 +281,12 @@ class LogReader:
             some.append(await self._reading.fetchone())
         events = [Event._make(row[1:]) for row in some if row is not None]
         [(key, count)] = Tally(event.key for event in events).most_common(1)
-        return None if key is None or 2 * count <= len(events) else next(e for e in events if e.key == key)
+        if key is None or 2 * count <= len(events):
+            return None
+        crowd = next(event for event in events if event.key == key)
+        if len(self.lanes) > 1 and crowd.lane in self.lanes:
+            self._crowded_lane = crowd.lane
+        return crowd
 
     async def _list(self, cursor: Cursor, crowd: Event | None, *, unsettled: bool) -> Listing | None:
         """List what is left of a window, the key that crowds it apart; None where nothing is."""
@@ -358,7 +322,7 @@ class LogReader:
 
     def _begin(self, seen: str, window: str) -> None:
         self.cursor = Cursor(seen, window, 0)
-        self._water.begin(seen, window)
+        self.hand.begin(seen, window)
 
     def _hand_out(self, events: list[Event]) -> list[Event]:
         """Take events in hand, but for those of lanes that were given up since they were listed or asked for."""
@@ -367,13 +331,13 @@ class LogReader:
         self.cursor = Cursor(self.cursor.seen, self.cursor.window, events[-1].id)
         if self._detached:
             events = [event for event in events if event.lane not in self._detached]
-        self._water.read(events, self.cursor.position)
+        self.hand.read(events, self.cursor.position)
         return events
 
-    def _set_lanes(self, lanes: Sequence[Lane]) -> None:
-        self.lanes = lanes
-        self._lanes_read = encode_lanes(lanes)  # once, not at every look
-        self._detached -= frozenset(lanes)
+    def _lanes_changed(self) -> None:
+        self.lanes = self.hand.lanes
+        self._lanes_read = encode_lanes(self.lanes)  # once, not at every look
+        self._detached -= frozenset(self.lanes)
 
 
 async def take_snapshot(connection: AsyncConnection[TupleRow]) -> str:

@@ -112,6 +112,10 @@ class Spilled:
         if not self:
             self._window.spilled.remove(self)
 
+    def move(self, window: _Window, water: LowWater) -> None:
+        """Be of another low water from now on."""
+        self._window, self._water = window, water
+
     def is_of(self, window: _Window) -> bool:
         """Tell whether they were read in a window."""
         return self._window is window
@@ -222,6 +226,22 @@ class LowWater:
             taken += [(lane, event_id, window.cursor_before(event_id)) for event_id, lane in sorted(leaving)]
         self.settled([event_id for _, event_id, _ in taken])
         return taken
+
+    def part(self, lanes: Collection[Lane]) -> LowWater:
+        """Take the events of some lanes out, in hand and spilled, and return the low water of these lanes."""
+        parted = LowWater(Cursor())
+        parted._windows.clear()
+        for window in self._windows:
+            in_hand = {event_id: event for event_id, event in window.in_hand.items() if event.lane in lanes}
+            spilled = [each for each in window.spilled if each.lane in lanes]
+            theirs = _Window(window.seen, window.window, window.position, in_hand, spilled)
+            for each in spilled:
+                each.move(theirs, parted)
+            parted._by_event |= dict.fromkeys(in_hand, theirs)
+            parted._windows.append(theirs)
+            window.spilled = [each for each in window.spilled if each.lane not in lanes]
+        self.settled(parted._by_event)
+        return parted
 
     def cursor(self) -> Cursor:
         """Return the cursor before which everything is settled."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import anyio
-from anyio.abc import TaskStatus
+from anyio.abc import TaskGroup, TaskStatus
 from anyio.lowlevel import checkpoint
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
@@ -35,8 +35,12 @@ class Reader:
     several, each look has them all read to one snapshot; those that stand there go on as one, and from then on a look
     is one statement again.
 
+    A lane that a key crowds is parted, and read aside, by a task of its own, until it stands where the others do: to
+    list a hundred thousand events takes a while, for which the others don't wait.
+
     Attributes:
         connection: In autocommit, with the planner settings of `outbox.database.PLANNER_SETTINGS`.
+        aside: As that one; for lanes that are read aside.
         slice_count: The most events that one statement returns.
         doorbell: When to look.
         offer: Takes a delivery.
@@ -49,6 +53,7 @@ class Reader:
     """
 
     connection: AsyncConnection[TupleRow]
+    aside: AsyncConnection[TupleRow]
     slice_count: int
     doorbell: Doorbell
     offer: Callable[[Delivery], None]
@@ -61,12 +66,18 @@ class Reader:
     _taken_count: int = 0
     _departures: dict[Lane, Departure] = field(default_factory=dict)
     _room: anyio.Event = field(default_factory=anyio.Event)
+    _under_way: set[LogReader] = field(default_factory=set)
+    _found_aside: int = 0
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Read until cancelled. Raises psycopg.Error, LeaseLost."""
         task_status.started()
+        async with anyio.create_task_group() as group:
+            await self._run(group)
+
+    async def _run(self, group: TaskGroup) -> None:
         while True:
-            found = await self._look()
+            found = await self._look(group)
             self.doorbell.found(found)
             unread_count = sum(log.unread_count for log in self.logs)
             self.metrics.backlog.set(self.in_hand_count + self.spill.count + unread_count)
@@ -99,19 +110,19 @@ class Reader:
         """Let events go that are settled durably."""
         self.spill.settled(self.logs, event_ids)
         for log in self.logs:
-            log.settled(event_ids)
+            log.hand.settled(event_ids)
         for departure in self._departures.values():
             departure.settled(event_ids)
         self.make_room()
 
     def low_waters(self) -> list[tuple[Sequence[Lane], Cursor]]:
         """Return the cursors that may be saved now, with their lanes."""
-        return [each for log in self.logs for each in log.low_waters()]
+        return [each for log in self.logs for each in log.hand.low_waters()]
 
     @property
     def in_hand_count(self) -> int:
         """How many events are read and not settled; without those that were spilled."""
-        return sum(log.in_hand_count for log in self.logs)
+        return sum(len(log.hand) for log in self.logs)
 
     @property
     def is_full(self) -> bool:
@@ -125,29 +136,47 @@ class Reader:
 
     def oldest_in_hand_at(self) -> float | None:
         """Return when the oldest event in hand was emitted, in seconds of the epoch."""
-        instants = [at.timestamp() for log in self.logs if (at := log.oldest_in_hand_at()) is not None]
+        instants = [at.timestamp() for log in self.logs if (at := log.hand.oldest_at()) is not None]
         return min(instants, default=None)
 
-    async def _look(self) -> int:
+    async def _look(self, group: TaskGroup) -> int:
         """Read every log until its window is read out or there is no room, and return how many events that gave."""
-        found = 0
+        found, self._found_aside = self._found_aside, 0
         target = await self._common_target()
         unread = deque(self.logs)
         while unread and not self.is_full:
             log = unread.popleft()
-            if not log.lanes or (target is not None and log.stands_at(target)):
+            if not log.lanes or log in self._under_way or (target is not None and log.stands_at(target)):
                 continue
-            catching_up = log.catching_up
-            events = await log.read(target)
-            if (crowd := log.crowd) is not None:
-                found += await self.spill.keep_apart(log, crowd)
-            if events:
-                found += len(events)
-                await self._hand_over(log, events, catching_up=catching_up)
-                await checkpoint()  # handlers begin before the next statement is made
+            if log.connection is self.aside and target is not None:
+                self._under_way.add(log)
+                group.start_soon(self._read_aside, log, target)
+                continue
+            found += await self._read(log, target)
+            if (lane := log.crowded_lane) is not None:
+                self.logs.append(log.part(lane, self.aside))
+                self.doorbell.ring()  # its turn comes with the next look, which has a snapshot for all
             if not log.stands_at(target):
                 unread.append(log)  # a slice of each in turn: no lane waits for another one's backlog
         self._join(target)
+        return found
+
+    async def _read_aside(self, log: LogReader, target: str) -> None:
+        """Read some of a log, and look again: the others have gone on meanwhile."""
+        self._found_aside += await self._read(log, target)
+        self._under_way.discard(log)
+        self.doorbell.ring()
+
+    async def _read(self, log: LogReader, target: str | None) -> int:
+        """Read a slice, or list what is to be read, and return how many events that gave."""
+        catching_up = log.catching_up
+        events = await log.read(target)
+        found = len(events)
+        if (crowd := log.crowd) is not None:
+            found += await self.spill.keep_apart(log, crowd)
+        if events:
+            await self._hand_over(log, events, catching_up=catching_up)
+            await checkpoint()  # handlers begin before the next statement is made
         return found
 
     async def _common_target(self) -> str | None:
@@ -155,7 +184,7 @@ class Reader:
         if len(self.logs) < 2:
             self._target = None
         # Those that stand there wait for those that come near, not for those that are far behind.
-        elif self._target is None or max(log.unread_count for log in self.logs) > self.in_hand_max:
+        elif self._target is None or self._under_way or max(log.unread_count for log in self.logs) > self.in_hand_max:
             taken_count = -1
             while taken_count != self._taken_count:  # what was taken meanwhile may have been read further than that
                 taken_count = self._taken_count
@@ -166,7 +195,8 @@ class Reader:
         """Make one of the logs that stand at the target."""
         if target is None or target != self._target:
             return
-        there = [log for log in self.logs if log.stands_at(target)]
+        there = [log for log in self.logs if log.stands_at(target) and log not in self._under_way]
+        there.sort(key=lambda log: log.connection is self.aside)
         for log in there[1:]:
             there[0].join(log)
             self.logs.remove(log)
@@ -181,7 +211,7 @@ class Reader:
             event_ids = [event.id for event in events]
             steps = await load_steps(self.connection, event_ids)
             known = await load_suspicion(self.connection, event_ids)
-            events = [event for event in events if log.has_in_hand(event.id)]  # their lane may be given up meanwhile
+            events = [event for event in events if event.id in log.hand]  # their lane may be given up meanwhile
         self.metrics.read(event.type for event in events)
         for event in events:
             if self.spill.passes(log, event):

@@ -93,7 +93,7 @@ class Spill:
 
     def make_room(self, logs: Sequence[LogReader]) -> bool:
         """Find out which keys are hot, and spill most of what is in hand of them. False: there is none."""
-        in_hand = [(log, event) for log in logs for event in log.in_hand()]
+        in_hand = [(log, event) for log in logs for event in log.hand.events()]
         counts = self._count(in_hand)
         kept = self._kept_count(len(self._hot) + len(counts))
         found = {key: count for key, count in counts.items() if count > 2 * kept}
@@ -109,7 +109,7 @@ class Spill:
             if key is None or count * _KEYS_PASSED_OVER_MAX < len(events):
                 continue
             if key not in self._hot:
-                in_hand = [(log, event) for event in log.in_hand()]
+                in_hand = [(log, event) for event in log.hand.events()]
                 queued_count = self._count(in_hand)[key]
                 if queued_count < self.in_hand_max // 4:
                     continue
@@ -149,7 +149,7 @@ class Spill:
         if not self._hot:
             return
         for event_id in event_ids:
-            event = next((found for log in logs if (found := log.event_in_hand(event_id)) is not None), None)
+            event = next((found for log in logs if (found := log.hand.get(event_id)) is not None), None)
             hot = self._hot.get(event.key) if event is not None and event.key is not None else None
             if event is None or event.key is None or hot is None:
                 continue
@@ -180,7 +180,7 @@ class Spill:
         return hot.in_hand_count <= self._kept_count(len(self._hot)) // 2
 
     def _spill(self, log: LogReader, event: Event, hot: _HotKey) -> None:
-        spilled = log.spill(event, hot.spilled[-1] if hot.spilled else None)
+        spilled = log.hand.spill(event, hot.spilled[-1] if hot.spilled else None)
         if spilled is None:
             return  # its lane was given up
         if not hot.spilled or hot.spilled[-1] is not spilled:
@@ -194,8 +194,8 @@ class Spill:
         assert event.key is not None
         hot = self._hot.get(event.key)
         if hot is None:  # what was in hand of it has ended meanwhile, or most of it
-            hot = _HotKey(event.lane, sum(other.key == event.key for other in log.in_hand()))
-        spilled = log.spill_unread(event, event_ids, hot.spilled[-1] if hot.spilled else None)
+            hot = _HotKey(event.lane, sum(other.key == event.key for other in log.hand.events()))
+        spilled = log.hand.spill_unread(event, event_ids, hot.spilled[-1] if hot.spilled else None)
         if spilled is None:
             return  # its lane was given up
         self._hot[event.key] = hot

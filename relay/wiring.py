@@ -130,6 +130,7 @@ class Relay:
         )
         relay.reader = Reader(
             connection=reading,
+            aside=await connect("outbox-reader-aside", database.PLANNER_SETTINGS),
             slice_count=settings.slice_count,
             doorbell=relay.doorbell,
             offer=relay.offer,

@@ -234,10 +234,10 @@ async def test_a_successor_that_begins_at_the_low_water_finds_what_was_in_hand(d
             chance.shuffle(in_hand)
             some, in_hand = in_hand[: len(in_hand) // 2], in_hand[len(in_hand) // 2 :]
             await settle_some(connection, some)
-            reader.settled(some)
+            reader.hand.settled(some)
             settled.update(some)
             if chance.random() < 0.5:
-                [(_, saved)] = reader.low_waters()
+                [(_, saved)] = reader.hand.low_waters()
         successor = LogReader(connection, LANES, saved, slice_count=4, piece_count=3 if seed % 2 else 1000)
         found = [event.id for event in await read_out(successor)]
         assert sorted(found) == sorted(set(emitted) - settled)
@@ -279,7 +279,7 @@ async def test_lanes_that_go_from_reader_to_reader_are_read_exactly_once(  # noq
             await settle_some(connection, event_ids)
             settled.extend(event_ids)
             for reader in relays[number]:
-                reader.settled(event_ids)
+                reader.hand.settled(event_ids)
             for event_id in event_ids:
                 del in_hand[number][event_id]
 
@@ -292,7 +292,7 @@ async def test_lanes_that_go_from_reader_to_reader_are_read_exactly_once(  # noq
 
         async def left_to_successors() -> list[EventId]:
             """What those read who begin at the low waters of all readers, as after a crash."""
-            waters = [water for readers in relays for reader in readers for water in reader.low_waters()]
+            waters = [water for readers in relays for reader in readers for water in reader.hand.low_waters()]
             successors = [LogReader(connection, lanes, cursor) for lanes, cursor in waters]
             return [event_id for successor in successors for event_id in ids(await read_out(successor))]
 
@@ -304,6 +304,11 @@ async def test_lanes_that_go_from_reader_to_reader_are_read_exactly_once(  # noq
                     in_hand[number] |= {event.id: event for event in await reader.read()}
                 if chance.random() < 0.5:
                     await look(number)
+                relays[number] += [
+                    reader.part(chance.choice(reader.lanes), connection)
+                    for reader in relays[number]
+                    if len(reader.lanes) > 1 and reader.stands_at(None) and chance.random() < 0.3
+                ]
                 await settle_half(number)
             hand_over(chance.randint(0, 1))
             assert sorted(await left_to_successors()) == sorted(set(emitted) - set(settled))
@@ -324,20 +329,20 @@ async def test_what_is_spilled_is_not_settled(store: Store) -> None:
         pass
     spilled = None
     for each in of[1:]:
-        spilled = reader.spill(each, spilled) or spilled
+        spilled = reader.hand.spill(each, spilled) or spilled
     assert spilled is not None
     assert len(spilled) == 4
-    reader.settled([of[0].id, other.id])
-    assert reader.in_hand_count == 0
-    assert reader.oldest_in_hand_at() == of[1].created_at
-    [(_, cursor)] = reader.low_waters()
+    reader.hand.settled([of[0].id, other.id])
+    assert len(reader.hand) == 0
+    assert reader.hand.oldest_at() == of[1].created_at
+    [(_, cursor)] = reader.hand.low_waters()
     assert cursor.position == of[1].id - 1
 
     head = spilled.head(2)
     assert head == ids(of[1:3])
     spilled.take_back(2, await fetch(store, head))
-    reader.settled(head)
-    [(_, cursor)] = reader.low_waters()
+    reader.hand.settled(head)
+    [(_, cursor)] = reader.hand.low_waters()
     assert cursor.position == of[3].id - 1
     assert await reader.read() == []
     departure = reader.detach([of[0].lane])[of[0].lane]
@@ -353,19 +358,21 @@ async def test_what_is_passed_over_of_a_key_is_neither_lost_nor_read_twice(  # n
     chance = random.Random(seed)
     async with await reading(database) as connection:
         piece_count = 9 if seed % 2 else 1000
-        reader = LogReader(connection, LANES, Cursor(), slice_count=4, piece_count=piece_count, parts_crowd=parts_crowd)
+        first = LogReader(connection, LANES, Cursor(), slice_count=4, piece_count=piece_count, parts_crowd=parts_crowd)
+        readers = [first]
         emitted: dict[EventId, str] = {}
         settled: set[EventId] = set()
         in_hand: list[Event] = []
         spilled: deque[Spilled] = deque()
-        saved = Cursor()
+        saved: list[tuple[Sequence[Lane], Cursor]] = [(LANES, Cursor())]
         hot: list[EventId] = []
         parted: list[str] = []
 
         async def settle(some: list[Event]) -> None:
             nonlocal in_hand
             await settle_some(connection, ids(some))
-            reader.settled(ids(some))
+            for reader in readers:
+                reader.hand.settled(ids(some))
             settled.update(ids(some))
             in_hand = [event for event in in_hand if event.id not in settled]
 
@@ -378,13 +385,15 @@ async def test_what_is_passed_over_of_a_key_is_neither_lost_nor_read_twice(  # n
             if not spilled[0]:
                 spilled.popleft()
 
-        async def read() -> None:
-            events = await reader.read()
+        async def read(reader: LogReader, target: str | None = None) -> None:
+            events = await reader.read(target)
+            if (lane := reader.crowded_lane) is not None:
+                readers.append(reader.part(lane, connection))
             if (crowd := reader.crowd) is not None:
                 assert crowd.key is not None
                 apart = await reader.unlist(crowd.key)
                 parted.append(crowd.key)
-                kept = reader.spill_unread(crowd, apart, spilled[-1] if spilled and crowd.key == "hot" else None)
+                kept = reader.hand.spill_unread(crowd, apart, spilled[-1] if spilled and crowd.key == "hot" else None)
                 if crowd.key == "hot":
                     keep(kept)
                 elif kept is not None:
@@ -393,18 +402,27 @@ async def test_what_is_passed_over_of_a_key_is_neither_lost_nor_read_twice(  # n
                     in_hand.extend(back)
             for event in events:
                 if event.key == "hot" and spilled:
-                    keep(reader.spill(event, spilled[-1]))
+                    keep(reader.hand.spill(event, spilled[-1]))
                 else:
                     in_hand.append(event)
                     hot.extend([event.id] if event.key == "hot" else [])
             of_key = next((event for event in in_hand if event.key == "hot"), None)
             if of_key is not None and chance.random() < 0.5 and (event_ids := await reader.unlist("hot")):
-                keep(reader.spill_unread(of_key, event_ids, spilled[-1] if spilled else None))
+                keep(reader.hand.spill_unread(of_key, event_ids, spilled[-1] if spilled else None))
 
         def keep(kept: Spilled | None) -> None:
             assert kept is not None
             if not spilled or spilled[-1] is not kept:
                 spilled.append(kept)
+
+        async def join() -> None:
+            """Have all readers go on as one."""
+            target = await take_snapshot(connection)
+            while unread := [reader for reader in readers if not reader.stands_at(target)]:
+                await read(unread[0], target)
+            for other in readers[1:]:
+                readers[0].join(other)
+            del readers[1:]
 
         for _ in range(14):
             async with connection.transaction():
@@ -412,19 +430,24 @@ async def test_what_is_passed_over_of_a_key_is_neither_lost_nor_read_twice(  # n
                     key = chance.choice(("hot", "hot", "a", "b"))
                     emitted[await emit(connection, "t", {}, key=key)] = key
             for _ in range(chance.randint(0, 4)):
-                await read()
+                await read(chance.choice(readers))
+            if chance.random() < 0.3:
+                await join()
             await settle(chance.sample(in_hand, len(in_hand) // 2))
             if spilled and chance.random() < 0.5:
                 await take_back()
             if chance.random() < 0.5:
-                [(_, saved)] = reader.low_waters()
-        successor = LogReader(connection, LANES, saved, slice_count=4, piece_count=3 if seed % 2 else 1000)
-        found = ids(await read_out(successor))
+                saved = [water for reader in readers for water in reader.hand.low_waters()]
+        found = []
+        for lanes, cursor in saved:
+            successor = LogReader(connection, lanes, cursor, slice_count=4, piece_count=3 if seed % 2 else 1000)
+            found += ids(await read_out(successor))
         assert sorted(found) == sorted(set(emitted) - settled)
 
         expected = [event_id for event_id, key in emitted.items() if key == "hot"]
         for _ in expected:
-            await read()
+            for reader in readers:
+                await read(reader)
             while spilled:
                 await take_back()
         assert hot == expected
@@ -547,13 +570,13 @@ async def test_a_look_that_finds_nothing_leaves_the_cursor_saved_as_it_was_found
         reader = LogReader(connection, LANES, Cursor())
         await emit(connection, "t", {})
         (event,) = await read_out(reader)
-        before = reader.low_waters()
+        before = reader.hand.low_waters()
         await connection.execute("select pg_current_xact_id()")
         assert await reader.read() == []
-        assert reader.low_waters() == before
-        reader.settled([event.id])
-        assert reader.low_waters() == [(LANES, reader.cursor)]
-        assert reader.low_waters() != before
+        assert reader.hand.low_waters() == before
+        reader.hand.settled([event.id])
+        assert reader.hand.low_waters() == [(LANES, reader.cursor)]
+        assert reader.hand.low_waters() != before
 
 
 @pytest.mark.parametrize("payload", ['{"a": 1e400}', '{"a": ' + "[" * 2000 + "]" * 2000 + "}"])

@@ -184,7 +184,7 @@ class LogMachine(RuleBasedStateMachine):
             return
         relay = self.relays[index % len(self.relays)]
         for reader in relay.readers:
-            [(lanes, low_water)] = reader.low_waters()
+            [(lanes, low_water)] = reader.hand.low_waters()
             save = partial(save_cursor, self.store, relay.id, lanes, low_water)
             if relay.is_retired:
                 with pytest.raises(LeaseLost):
@@ -265,7 +265,7 @@ class LogMachine(RuleBasedStateMachine):
         for event_id in event_ids:
             del relay.in_hand[event_id]
         for reader in relay.readers:
-            reader.settled(event_ids)
+            reader.hand.settled(event_ids)
 
     def _settle_due(self, relay: Relay) -> None:
         due = self._await(lambda: load_due(self.store, relay.lanes, in_hand=(), limit=1000))

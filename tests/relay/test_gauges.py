@@ -42,7 +42,7 @@ async def test_a_figure_that_takes_too_long_is_not_known_and_ends_nothing(databa
         await connection.execute("set statement_timeout = '20ms'")
         doorbell = Doorbell(settings(database), locker, relay_id, metrics, set(), lambda: None, lambda: None)
         spill = Spill(locker, Scheduler(), lambda _: None, 1000, lambda: None, metrics)
-        reader = Reader(locker, 100, doorbell, lambda _: None, 1000, metrics, spill, lambda: False)
+        reader = Reader(locker, locker, 100, doorbell, lambda _: None, 1000, metrics, spill, lambda: False)
         gauges = Gauges(connection, reader, clock, metrics, 0.01, usages.append)
         with capture_logs() as logs:
             async with anyio.create_task_group() as group:

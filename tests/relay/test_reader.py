@@ -60,7 +60,7 @@ async def test_lanes_that_are_taken_while_a_snapshot_is_on_its_way_are_not_read_
         polling = settings(database, poll_unlistened_seconds=0.01)
         doorbell = Doorbell(polling, connection, relay_id, metrics, set(), lambda: None, lambda: None)
         spill = Spill(connection, Scheduler(), offer, 1000, lambda: None, metrics)
-        reader = Reader(connection, 100, doorbell, offer, 1000, metrics, spill, lambda: False)
+        reader = Reader(connection, connection, 100, doorbell, offer, 1000, metrics, spill, lambda: False)
         others = [other for other in LANES if other != lane]
         reader.take([(Cursor(start, start), others[:31]), (Cursor(start, start), others[31:])])
         async with anyio.create_task_group() as group:
@@ -91,7 +91,8 @@ async def test_what_is_kept_of_hot_keys_has_a_bound(
         polling = settings(database, poll_unlistened_seconds=0.01)
         doorbell = Doorbell(polling, connection, relay_id, metrics, set(), lambda: None, lambda: None)
         spill = Spill(connection, scheduler, offer, in_hand_max, lambda: None, metrics)
-        reader = Reader(connection, slice_count, doorbell, offer, in_hand_max, metrics, spill, lambda: False)
+        reading = (connection, connection, slice_count)
+        reader = Reader(*reading, doorbell, offer, in_hand_max, metrics, spill, lambda: False)
         start = await take_snapshot(store)
         reader.take([(Cursor(start, start), LANES)])
         emitted_count = 0
