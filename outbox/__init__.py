@@ -3,7 +3,7 @@
 event.py outcome.py     the values: what was decided, what became of it
 emit.py                 an application's side: write an event in its own transaction
 log.py listing.py       the relay's side of the log: windows; what a large one holds
-low_water.py            the relay's side of the log: cursors, what is in hand, and what may be saved
+hand.py low_water.py    the relay's side of the log: cursors, what is in hand, and what may be saved
 batch.py settle.py      the relay's side of outcomes: every durable write, fenced
 take_over.py            the relay's side of lanes that it just took: what was left in doubt
 ledger.py               a handler's side of its steps: intents before irreversible calls
@@ -26,5 +26,5 @@ cluster.py              whether the log still is in its own cluster, and whole
 trace.py                OpenTelemetry, where the process has it
 database.py pooled.py   connections, behind a pooler too, and whether a server will do
 grants.py               what each role may do, and what is missing of that
-settings.py encode.py   what all packages share: settings from the environment, JSON that PostgreSQL takes
+settings.py encode.py   what all packages share: settings from the environment, what PostgreSQL takes
 """

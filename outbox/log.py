@@ -24,7 +24,8 @@ position inside the window, never by moving the snapshot: its ids are listed (`l
 primary key.
 
 Lanes that change hands come with a cursor of their own. The snapshots of one primary are ordered by inclusion: when two
-readers have read out their windows to one and the same snapshot, they stand at one place, and go on as one.
+readers have read out their windows to one and the same snapshot, they stand at one place, and go on as one. So a lane
+can also be parted from the others, where one key has most of a large window, and come back when that is listed.
 
 `offset 0` in the statements keeps the planner from walking the whole primary key to save a sort.
 """
