@@ -250,12 +250,18 @@ The lanes need no proof: the relay writes one statement at a time, and has just 
 PROMOTE_ORPHANS: LiteralString = (
     FENCE
     + """,
+firsts as materialized (
+  select w.key, w.sequence, min(w.event_id) as event_id from fence, outbox.waiting as w
+  where w.lane = any ($2::smallint[]) and w.reason = 'parked'
+  group by w.key, w.sequence
+),
 locked as materialized (
-  select w.event_id from fence, outbox.waiting as w
-  where w.lane = any ($2::smallint[]) and w.reason = 'parked' and w.due_at > clock_timestamp()
+  select w.event_id from firsts as f, outbox.waiting as w
+  where w.event_id = f.event_id and w.due_at > clock_timestamp()
     and not exists (
       select from outbox.waiting as earlier
-      where earlier.key = w.key and earlier.sequence = w.sequence and earlier.event_id < w.event_id
+      where earlier.key = f.key and earlier.sequence = f.sequence and earlier.event_id < f.event_id
+      offset 0
     )
   order by w.event_id
   for update of w
@@ -266,7 +272,10 @@ promoted as (
 select id from fence
 """
 )
-"""What is parked behind nothing: its relay died between the receipt of the event before and the promotion."""
+"""What is parked behind nothing: its relay died between the receipt of the event before and the promotion.
+
+Each sequence's first one is looked at, and no pair of events is compared: any number may be parked in one sequence, and
+until this has ended in time no relay can take their lane. `offset 0` keeps the planner from joining all with all."""
 
 _REFUSALS = ("22", "23", "54")
 """SQLSTATE classes of what is wrong with a row: data, a constraint, a limit of the program. A row that is there already

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import LiteralString
+from typing import Any, LiteralString
 
 import pytest
 
@@ -15,7 +15,8 @@ from outbox.ledger import Step, StepState
 from outbox.log import load_cursors
 from outbox.low_water import Cursor
 from outbox.outcome import Reason
-from outbox.settle import settle
+from outbox.pooled import execute_numbered
+from outbox.settle import PROMOTE_ORPHANS, promote_orphans, settle
 from outbox.take_over import FIND_DOUBTS, ROWS_MAX, Doubt, find_doubts, put_doubts_first
 from outbox.waiting import load_due
 from tests.outbox.store import LANES, Store, event, events, ids, incarnate, receipt, rows, value, wait
@@ -37,6 +38,16 @@ insert into outbox.receipts (event_id, outcome, attempts, deferrals, relay_id)
 select id, 'published', 0, 0, 1 from made
 """
 """Events that were published, with their steps."""
+
+PARKED_COUNT = 3000
+PARKED: LiteralString = """
+insert into outbox.waiting (event_id, lane, key, sequence, reason, due_at, attempts, deferrals, owed_since)
+select
+  n, hashtextextended('k', 0) & 63, 'k', 's', case n when 1 then 'held' else 'parked' end, 'infinity', 0, 0,
+  clock_timestamp()
+from generate_series(1, 3000) as n
+"""
+"""One sequence, of which the first event is held."""
 
 
 @pytest.fixture
@@ -115,6 +126,30 @@ async def test_a_search_costs_what_is_ahead_and_not_what_was_ever_published(
     [plan] = await value(reading, explain, given)
     assert plan["Plan"]["Shared Hit Blocks"] + plan["Plan"]["Shared Read Blocks"] < 400
     assert await find_doubts(reading, [(Cursor(seen, seen), LANES)]) == [begun[3].id]
+
+
+@pytest.mark.parametrize("analyzed", [False, True])
+async def test_what_is_parked_in_one_sequence_is_not_compared_with_all_of_it(store: Store, *, analyzed: bool) -> None:
+    """Thousands behind a held event: a relay that compares them in pairs does not take their lane in time, ever."""
+    relay_id = await incarnate(store)
+    await store.execute(PARKED)
+    if analyzed:
+        await store.execute("analyze outbox.waiting")
+    [[[plan]]] = await execute_numbered(
+        store, "explain (analyze, format json) " + PROMOTE_ORPHANS, relay_id, list(LANES)
+    )
+    assert rows_met(plan["Plan"]) < 10 * PARKED_COUNT
+    await promote_orphans(store, relay_id, LANES)
+    assert await rows(store, "select event_id from outbox.waiting where due_at < 'infinity'") == []
+    await store.execute("delete from outbox.waiting where event_id = 1")
+    await promote_orphans(store, relay_id, LANES)
+    assert await rows(store, "select event_id from outbox.waiting where due_at < 'infinity'") == [(2,)]
+
+
+def rows_met(node: dict[str, Any]) -> float:
+    """How many rows, or pairs of them, the nodes of a plan have looked at."""
+    met = node["Actual Rows"] + node.get("Rows Removed by Join Filter", 0) + node.get("Rows Removed by Filter", 0)
+    return float(met * node["Actual Loops"] + sum(map(rows_met, node.get("Plans", []))))
 
 
 async def test_doubts_are_due_before_all_else_of_their_lanes(store: Store) -> None:
