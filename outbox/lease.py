@@ -5,7 +5,9 @@ passed is retired by whoever comes first; only then are its lanes taken. Retirin
 write locks `for share`: one of the two waits for the other. A relay that lives gives up its lanes itself, and nobody
 else does: see `outbox.settle.release`.
 
-Whoever changes what others may own (joins, leaves, releases, retires) notifies `outbox` with the payload `lanes`.
+Whoever changes what others may own (joins, leaves, releases, retires) notifies `outbox` with the payload `lanes`. All
+databases of a cluster share the queue of notifications, and who notifies fails where it is full: then the others find
+out at their next look.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ with joined as (
   values (%(name)s, %(version)s, clock_timestamp() + %(lease_seconds)s * interval '1 second')
   returning id
 )
-select id, pg_notify('outbox', 'lanes') from joined
+select id, case when pg_notification_queue_usage() < 0.9 then pg_notify('outbox', 'lanes') end from joined
 """
 
 RENEW: LiteralString = """
@@ -49,7 +51,7 @@ with retired as (
   )
   returning r.id, r.name
 )
-select id, name, pg_notify('outbox', 'lanes') from retired
+select id, name, case when pg_notification_queue_usage() < 0.9 then pg_notify('outbox', 'lanes') end from retired
 """
 """A relay whose row is locked is writing, or another one retires it: the next look finds what became of it."""
 
@@ -86,7 +88,7 @@ BEGIN_LEAVING: LiteralString = """
 with leaving as (
   update outbox.relays set leaving_at = clock_timestamp() where id = %(relay_id)s and retired_at is null
 )
-select pg_notify('outbox', 'lanes')
+select case when pg_notification_queue_usage() < 0.9 then pg_notify('outbox', 'lanes') end
 """
 
 LEAVE: LiteralString = """
@@ -96,7 +98,7 @@ with released as (
 retired as (
   update outbox.relays set retired_at = clock_timestamp() where id = %(relay_id)s and retired_at is null
 )
-select pg_notify('outbox', 'lanes'), count(*) from released
+select count(*), case when pg_notification_queue_usage() < 0.9 then pg_notify('outbox', 'lanes') end from released
 """
 
 MUTE: LiteralString = """

@@ -9,11 +9,24 @@ import pytest
 from psycopg import AsyncConnection, errors
 from structlog.testing import capture_logs
 
+from outbox.outcome import Hold, Published
 from schema.binaries import find_binaries
 from schema.embedded import EmbeddedPostgres
 from schema.migrate import migrate
 from tests.postgres import bindir
-from tests.relay.running import Script, Store, all_settled, emit, eventually, get, settings, value, working
+from tests.relay.running import (
+    Script,
+    Store,
+    all_settled,
+    emit,
+    eventually,
+    get,
+    relay,
+    settings,
+    state_is,
+    value,
+    working,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -89,3 +102,35 @@ async def test_events_are_emitted_though_the_queue_is_full(
         "notifications.filling",
         "notifications.drained",
     ]
+
+
+async def test_a_relay_joins_holds_and_leaves_though_the_queue_is_full(
+    own_server: Callable[..., EmbeddedPostgres], script: Script
+) -> None:
+    """What it would tell the others they find at their next look; no event is dead for it."""
+    if find_binaries(bindir()).major < 17:
+        pytest.skip("needs PostgreSQL 17, whose queue of notifications can be made small: max_notify_queue_pages")
+    dsn = own_server(SMALLEST_QUEUE).create_database("app")
+    migrate(dsn)
+    script.acts["a"] = [Hold(0.05, "rate_limited", "too many calls", scope="app"), Published()]
+    async with (
+        await AsyncConnection.connect(dsn, autocommit=True) as sleeper,
+        await AsyncConnection.connect(dsn, autocommit=True) as writer,
+    ):
+        await sleeper.execute("listen filler")
+        await sleeper.execute("begin")
+        await writer.execute("set outbox.ring = 'off'")
+        with pytest.raises(errors.ProgramLimitExceeded):
+            await notify_for_ever(writer)
+        for name in ("a", "b"):
+            async with relay(settings(dsn, poll_unlistened_seconds=0.05), script) as url:
+                await eventually(partial(owns_all_lanes, url))
+                await state_is(writer, await emit(writer, name), "published")
+        assert await value(writer, "select bool_and(retired_at < leased_until) from outbox.relays")
+        await writer.execute("select outbox.hold('k', 'infinity', 'an incident'), outbox.release('k')")
+
+
+async def owns_all_lanes(url: str) -> bool:
+    """Whether the relay is ready, deaf or not."""
+    status, text = await get(f"{url}/readyz")
+    return status == 200 and '"lanes_owned": 64' in text
