@@ -18,7 +18,7 @@ from psycopg.rows import TupleRow
 from outbox.event import Event, EventId, Lane
 from outbox.holds import load_holds
 from outbox.ledger import load_steps
-from outbox.outcome import Reason
+from outbox.outcome import DeferReason, Reason
 from outbox.resolution import load_resolutions
 from outbox.suspects import Suspicion, load_suspicion
 from outbox.waiting import Due, load_due, load_due_of_keys, seconds_to_next_due
@@ -57,7 +57,7 @@ class Timers:
         holds: Taken over from the database with every look.
         offer: Takes a delivery.
         park: Takes a due event that must wait behind another one of its sequence.
-        resume: Takes a paused delivery.
+        resume: Takes a paused delivery, with the reason why it was paused.
         is_listening: Tells whether notifications are heard.
         lanes: Whose waiting events are ours; `take` adds some, `give_up` takes some away.
     """
@@ -66,11 +66,11 @@ class Timers:
     holds: Holds
     offer: Callable[[Delivery], None]
     park: Callable[[Delivery, Park], None]
-    resume: Callable[[Delivery], None]
+    resume: Callable[[Delivery, DeferReason], None]
     is_listening: Callable[[], bool]
     lanes: set[Lane] = field(default_factory=set)
     _given_up: set[Lane] = field(default_factory=set)
-    _paused: list[tuple[float, int, Delivery]] = field(default_factory=list)
+    _paused: list[tuple[float, int, Delivery, DeferReason]] = field(default_factory=list)
     _order: count[int] = field(default_factory=count)
     _in_hand: dict[EventId, Event] = field(default_factory=dict)
     _in_hand_of_key: Tally[str] = field(default_factory=Tally)
@@ -92,9 +92,9 @@ class Timers:
             with anyio.move_on_after(max(0.0, min(first_paused, self._look_at) - time.monotonic())):
                 await self._sooner.wait()
 
-    def pause(self, delivery: Delivery, seconds: float) -> None:
+    def pause(self, delivery: Delivery, seconds: float, reason: DeferReason) -> None:
         """Keep a delivery in memory for a while; nothing is written."""
-        heapq.heappush(self._paused, (time.monotonic() + seconds, next(self._order), delivery))
+        heapq.heappush(self._paused, (time.monotonic() + seconds, next(self._order), delivery, reason))
         if self._paused[0][2] is delivery:
             self._sooner.set()
 
@@ -137,8 +137,8 @@ class Timers:
         self.lanes.update(lanes)
         self.look()
 
-    def give_up(self, lanes: Collection[Lane]) -> list[tuple[Delivery, float]]:
-        """Look after these lanes no more, and return what is paused of them, with the seconds that are left."""
+    def give_up(self, lanes: Collection[Lane]) -> list[tuple[Delivery, float, DeferReason]]:
+        """Look after these lanes no more; return what is paused of them, with the seconds that are left, and why."""
         self.lanes.difference_update(lanes)
         self._given_up.update(lanes)  # a look that is under way may bring some of theirs
         self._crowded = {key: lane for key, lane in self._crowded.items() if lane not in lanes}
@@ -147,12 +147,13 @@ class Timers:
         paused = [each for each in self._paused if each[2].event.lane in lanes]
         self._paused = [each for each in self._paused if each[2].event.lane not in lanes]
         heapq.heapify(self._paused)
-        return [(delivery, max(0.0, at - now)) for at, _, delivery in paused]
+        return [(delivery, max(0.0, at - now), reason) for at, _, delivery, reason in paused]
 
     def _resume_paused(self) -> None:
         now = time.monotonic()
         while self._paused and self._paused[0][0] <= now:
-            self.resume(heapq.heappop(self._paused)[2])
+            _, _, delivery, reason = heapq.heappop(self._paused)
+            self.resume(delivery, reason)
 
     async def _look(self) -> None:
         now = time.monotonic()

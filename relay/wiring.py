@@ -23,7 +23,7 @@ from outbox.handler import Handler
 from outbox.holds import load_holds
 from outbox.ledger import Step
 from outbox.log import load_cursors
-from outbox.outcome import Defer, Reason
+from outbox.outcome import Defer, DeferReason, Reason
 from outbox.take_over import find_doubts
 from outbox.waiting import load_blocked_sequences
 from relay.backoff import Backoff
@@ -198,8 +198,8 @@ class Relay:
         self.reader.give_up(lanes)
         self.scheduler.forget(lanes)
         self.workers.forget(lanes)
-        for delivery, left_seconds in self.timers.give_up(lanes):
-            self._write_pause(delivery, left_seconds)
+        for delivery, left_seconds, reason in self.timers.give_up(lanes):
+            self._write_pause(delivery, left_seconds, reason)
 
     def busy_lanes(self) -> set[Lane]:
         """Return the lanes of which an event is in flight."""
@@ -224,15 +224,17 @@ class Relay:
         else:
             self.settler.settle(delivery, Park(Reason.PARKED, math.inf))
 
-    def pause(self, delivery: Delivery, seconds: float) -> None:
+    def pause(self, delivery: Delivery, seconds: float, reason: DeferReason) -> None:
         """A delivery stays in memory for a while, unless its lane is given up."""
         if delivery.event.lane in self.lanes:
-            self.timers.pause(delivery, seconds)
+            self.timers.pause(delivery, seconds, reason)
         else:
-            self._write_pause(delivery, seconds)
+            self._write_pause(delivery, seconds, reason)
 
-    def resume(self, delivery: Delivery) -> None:
-        """A delivery that was paused in memory goes on."""
+    def resume(self, delivery: Delivery, reason: DeferReason) -> None:
+        """A delivery that was paused in memory goes on: one wait more, which no row tells of."""
+        metrics = self.workers.metrics
+        metrics.deferrals.labels(metrics.type_label(delivery.event.type), reason.value).inc()
         self.scheduler.resume(delivery)
         self.workers.wake()
 
@@ -288,6 +290,6 @@ class Relay:
         self.workers.end()
         await self.settler.flush()
 
-    def _write_pause(self, delivery: Delivery, left_seconds: float) -> None:
+    def _write_pause(self, delivery: Delivery, left_seconds: float, reason: DeferReason) -> None:
         delivery.deferrals -= 1  # it was counted when it was paused
-        self.settler.settle(delivery, Defer(left_seconds, Reason.PROCESSING))
+        self.settler.settle(delivery, Defer(left_seconds, reason))

@@ -29,7 +29,7 @@ from outbox.errors import DeadlinePassed, EventCancelled, EventHeld, EventResolv
 from outbox.event import Event, Lane
 from outbox.handler import Handler
 from outbox.ledger import Ledger, WriteStep
-from outbox.outcome import Cancelled, Defer, Expired, Outcome, Published, Reason, Retry, Unknown, flaw
+from outbox.outcome import Cancelled, Defer, DeferReason, Expired, Outcome, Published, Reason, Retry, Unknown, flaw
 from outbox.resolution import Resolution
 from relay.clock import DatabaseClock
 from relay.delivery import Delivery, GiveUp, Park, PutBack
@@ -82,7 +82,7 @@ class Workers:
     settle: Callable[[Delivery, Outcome | Park | GiveUp], None]
     record_dispatch: Callable[[Event], Awaitable[None]]
     put_back: Callable[[Delivery], None]
-    pause: Callable[[Delivery, float], None]
+    pause: Callable[[Delivery, float, DeferReason], None]
     in_doubt_count: Callable[[], int]
     settler_is_ready: Callable[[], bool]
     clock: DatabaseClock
@@ -332,9 +332,7 @@ class Workers:
             and not delivery.suspect  # what it is cleared of must be durable
         ):
             delivery.deferrals += 1
-            label = self.metrics.type_label(delivery.event.type)
-            self.metrics.deferrals.labels(label, outcome.reason.value).inc()
-            self.pause(delivery, max(outcome.delay_seconds, _PAUSE_SECONDS_MIN))
+            self.pause(delivery, max(outcome.delay_seconds, _PAUSE_SECONDS_MIN), outcome.reason)
         else:
             self.settle(delivery, outcome)
 

@@ -113,6 +113,35 @@ async def test_a_shutdown_puts_back_what_is_paused(database: str, store: Store, 
     assert 20 < seconds < 25
 
 
+async def test_a_pause_that_a_shutdown_interrupts_keeps_its_reason_and_is_one_wait(
+    database: str, store: Store, script: Script
+) -> None:
+    """A person who releases the key finds it by its reason; the counter has one deferral, as the row has."""
+    gate = Gate()
+    script.acts |= {"paused": [Defer(25, Reason.RATE_LIMITED)], "gate": [gate]}
+    stop = anyio.Event()
+    async with serve(settings(database, short_deferral_seconds=30), stop, factories=script.factories) as url:
+        event_id = await emit(store, "paused", key="k")
+        await emit(store, "gate")
+        with anyio.fail_after(60):
+            await gate.entered.wait()
+        stop.set()
+        await state_is(store, event_id, "waiting:rate_limited")
+        _, text = await get(f"{url}/metrics")
+        gate.opened.set()
+    assert 'outbox_deferrals_total{reason="rate_limited",type="t"} 1.0' in text
+    assert await value(store, "select deferrals from outbox.waiting") == 1
+
+
+async def test_a_short_deferral_is_counted_when_it_is_over(database: str, store: Store, script: Script) -> None:
+    """No row tells of it."""
+    script.acts["a"] = [Defer(0.01, Reason.MISSING), Published()]
+    async with working(settings(database), script) as url:
+        await state_is(store, await emit(store, "a"), "published")
+        _, text = await get(f"{url}/metrics")
+    assert 'outbox_deferrals_total{reason="missing",type="t"} 1.0' in text
+
+
 async def test_a_shutdown_frees_the_lanes_and_saves_the_cursors(database: str, store: Store, script: Script) -> None:
     """The next relay begins at once, and does not look at what is settled."""
     async with working(settings(database, cursor_seconds=60), script):

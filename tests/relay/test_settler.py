@@ -164,7 +164,7 @@ async def test_an_event_is_due_once_where_its_wait_is_found_before_it_is_told(
     told: list[Sequence[Delivery]] = []
     writer.settler.on_durable = told.append
     async with await connect(database, application_name="outbox-test") as connection:
-        timers = Timers(connection, Holds(), offer, lambda _, __: None, lambda _: None, lambda: True)
+        timers = Timers(connection, Holds(), offer, lambda _, __: None, lambda _, __: None, lambda: True)
         timers.take(LANES)
         writer.settler.settle(first, Defer(0, Reason.PROCESSING, "look again"))
         await writer.settler.flush()

@@ -31,7 +31,7 @@ async def test_what_is_long_due_in_a_lane_taken_during_a_look_is_found_next(data
         found.set()
 
     async with await connect(database, application_name="outbox-test") as connection:
-        timers = Timers(connection, Holds(), offer, lambda _, __: None, lambda _: None, lambda: True)
+        timers = Timers(connection, Holds(), offer, lambda _, __: None, lambda _, __: None, lambda: True)
         timers.take(lane for lane in LANES if lane != of.lane)
         async with anyio.create_task_group() as group:
             async with await connect(database, application_name="outbox-test") as other, other.transaction():

@@ -71,7 +71,7 @@ class Bench:
             settle=lambda each, outcome: self.settled.append((each, outcome)),
             record_dispatch=self.record_dispatch,
             put_back=lambda _: None,
-            pause=lambda _, seconds: self.paused.append(seconds),
+            pause=lambda _, seconds, __: self.paused.append(seconds),
             in_doubt_count=lambda: 0,
             settler_is_ready=lambda: False,
             clock=DatabaseClock(),
