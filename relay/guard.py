@@ -8,7 +8,7 @@ still, whoever found it, until a person has run `outbox recover`; `outbox.cluste
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import anyio
@@ -33,7 +33,7 @@ _WATCH_SECONDS = 10.0
 """How often a relay that works looks: a pooler may change the server behind its back."""
 
 _EVIDENCE_SECONDS_MAX = 86_400.0
-"""What was settled longer ago may have been pruned; the shortest retention is two days."""
+"""What was committed longer ago may have been pruned; the shortest retention is two days."""
 
 WHAT_TO_DO = "run: outbox recover"
 
@@ -48,15 +48,18 @@ class Guard:
         metrics: Shows that it verifies only.
         lease_seconds: How long another relay has to vouch for a failover.
         verify_only: This relay stands still.
+        clock: As `time.monotonic`.
     """
 
     metrics: RelayMetrics
     lease_seconds: float
     verify_only: bool = False
+    clock: Callable[[], float] = time.monotonic
     _lease: Lease | None = None
     _event_id: EventId | None = None
+    _settled_at: float = 0
     _stepped: tuple[EventId, int] | None = None
-    _heard_at: float = 0
+    _stepped_at: float = 0
 
     async def admit(self, connection: AsyncConnection[TupleRow], stop: anyio.Event) -> bool:
         """Wait until a relay may work in this cluster. False: `stop` came first. Raises psycopg.Error."""
@@ -104,22 +107,23 @@ class Guard:
     def settled(self, event_ids: Sequence[EventId]) -> None:
         """These events have a receipt or a waiting row, committed."""
         self._event_id = event_ids[-1]
-        self._heard_at = time.monotonic()
+        self._settled_at = self.clock()
 
     def stepped(self, event_id: EventId, position: int) -> None:
         """A step is committed."""
         self._stepped = event_id, position
-        self._heard_at = time.monotonic()
+        self._stepped_at = self.clock()
 
     def _evidence(self) -> Evidence:
         if self._lease is None:
             return Evidence()
-        is_fresh = time.monotonic() - self._heard_at < _EVIDENCE_SECONDS_MAX
+        fresh_from = self.clock() - _EVIDENCE_SECONDS_MAX
+        has_lease = self._lease.ends_at > fresh_from
         return Evidence(
-            self._lease.relay_id,
-            self._lease.leased_until,
-            self._event_id if is_fresh else None,
-            self._stepped if is_fresh else None,
+            self._lease.relay_id if has_lease else None,
+            self._lease.leased_until if has_lease else None,
+            self._event_id if self._settled_at > fresh_from else None,
+            self._stepped if self._stepped_at > fresh_from else None,
         )
 
     async def _stand_still(self, connection: AsyncConnection[TupleRow], reason: str, found: Comparison) -> None:

@@ -110,6 +110,11 @@ class Lease:
         return self.clock.now() + self._ends_at - time.monotonic()
 
     @property
+    def ends_at(self) -> float:
+        """When the lease ends at the earliest, by `time.monotonic()`."""
+        return self._ends_at
+
+    @property
     def held(self) -> bool:
         """Whether the lease is in force, as far as we know."""
         return time.monotonic() < self._ends_at
