@@ -64,7 +64,7 @@ class Ledger:
 
     Attributes:
         event: The event.
-        steps: All steps so far, oldest first.
+        steps: All steps so far, oldest first; also one whose write was broken off, for it may be durable.
         attempts: Tries of the event that failed so far.
         deferrals: Waits of the event so far that were no failure.
     """
@@ -126,7 +126,12 @@ class Ledger:
     ) -> Step:
         position = self.steps[-1].position + 1 if self.steps else 1
         step = Step(position, name, state, detail, fingerprint)
-        created_at = await self.write(self.event, step, call_seconds)
+        try:
+            created_at = await self.write(self.event, step, call_seconds)
+        except BaseException as raised:
+            if not isinstance(raised, Exception):  # a cancellation: it may be written yet
+                self.steps.append(step)
+            raise
         step = Step(position, name, state, detail, fingerprint, created_at)
         self.steps.append(step)
         return step

@@ -390,6 +390,28 @@ async def test_a_handlers_own_time_out_is_not_taken_for_ours(database: str, stor
     assert "the media server did not answer" in await value(store, "select error from outbox.attempts")
 
 
+async def test_a_handler_that_gives_up_on_its_step_goes_on_with_the_next(
+    database: str, store: Store, script: Script
+) -> None:
+    """The one it did not wait for is written even so: a second one in its place ended the relay, again and again."""
+
+    async def be_impatient(event: Event, ledger: Ledger) -> Outcome:
+        with anyio.move_on_after(0):
+            await ledger.intent("publish", fingerprint="f", detail={}, call_seconds=1)
+        assert ledger.open_intent() is not None
+        await ledger.refused("publish", {"error": "not called"})
+        return Published()
+
+    script.acts["a"] = [be_impatient]
+    async with working(settings(database), script):
+        await state_is(store, await emit(store, "a"), "published")
+    assert await rows(store, "select position, state from outbox.steps order by position") == [
+        (1, "intent"),
+        (2, "refused"),
+    ]
+    assert await value(store, "select count(*) from outbox.relays") == 1
+
+
 class Mute:
     """An object of a handler's that can't be told."""
 
