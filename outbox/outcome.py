@@ -194,8 +194,13 @@ def _flaw(name: str, value: object, expected: type) -> str | None:
 
 
 def _flaw_of_delay(name: str, seconds: object) -> str | None:
-    if isinstance(seconds, int | float) and not math.isnan(seconds):
-        return None
+    if isinstance(seconds, int | float):
+        try:
+            is_nan = math.isnan(seconds)
+        except OverflowError:
+            return f"expected {name} to be a number of seconds, found an integer that no float holds"
+        if not is_nan:
+            return None
     return f"expected {name} to be a number of seconds, found {seconds!r:.40}"
 
 

@@ -431,13 +431,25 @@ class Mute:
         Retry("odd", context={"id": "\0"}),
         Defer(math.nan, Reason.PROCESSING),
         Defer(1e300, Reason.PROCESSING),
+        Defer(10**5000, Reason.PROCESSING),
         Defer("soon", Reason.PROCESSING),  # type: ignore[arg-type]
         Retry(None),  # type: ignore[arg-type]
         Retry("odd", context=ENDLESS),
         Published(ENDLESS),
     ],
     ids=[
-        *("none", "object", "mute", "nul-in-result", "nul-in-dead", "nul-in-retry", "nul-in-context", "nan", "century"),
+        *(
+            "none",
+            "object",
+            "mute",
+            "nul-in-result",
+            "nul-in-dead",
+            "nul-in-retry",
+            "nul-in-context",
+            "nan",
+            "century",
+            "endless",
+        ),
         *("text-for-seconds", "no-error", "endless-context", "endless-result"),
     ],
 )
