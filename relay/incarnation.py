@@ -1,10 +1,11 @@
 """One relay incarnation: everything that lives as long as one lease.
 
-    services    lease, doorbell, settler,    end last: a statement of theirs that is cancelled costs the connection
+    services    lease, settler,              end last: a statement of theirs that is cancelled costs the connection
                 keeper, drainer
     handlers    workers                      finish within shutdown_seconds
-    intake      reader, spill, timers,       ends first
-                gauges, guard, pruner
+    intake      doorbell, reader, spill,     ends first
+                timers, gauges, guard,
+                pruner
 
 The services (`wiring.py`) work on a set of lanes that changes: all 64 where this relay is alone, its share where there
 are others, none where it stands by. A shutdown gives up all.
@@ -115,13 +116,13 @@ class Incarnation:
             connect=connect,
         )
         self.doorbell = relay.doorbell
-        await services.start(relay.doorbell.run)
         for _ in range(2):  # one makes up the next statement while the other's is under way
             await services.start(relay.settler.run)
         await services.start(relay.workers.run)
         await services.start(relay.drainer.run)
         services.start_soon(relay.save_cursors, settings.cursor_seconds)
         async with anyio.create_task_group() as intake:
+            await intake.start(relay.doorbell.run)  # on the reader's connection, which does not outlive the intake
             await intake.start(relay.timers.run)
             await intake.start(relay.reader.run)
             await intake.start(relay.spill.run)

@@ -74,6 +74,7 @@ class Listener:
                 failures += 1
                 await anyio.sleep(random.uniform(0.1, min(10.0, 0.5 * 2 ** min(failures, 5))))
         finally:
+            self.listening = False
             self.metrics.listener_connected.set(0)
 
     async def _listen_once(self) -> None:

@@ -28,6 +28,7 @@ from tests.relay.running import (
     emit,
     eventually,
     get,
+    ready,
     relay,
     rows,
     settings,
@@ -44,6 +45,9 @@ with gone as (
   values ('vanished', '0', clock_timestamp() + interval '1.5 seconds') returning id
 )
 update outbox.lanes set relay_id = gone.id from gone
+"""
+LISTENERS = """
+select count(*) from pg_stat_activity where application_name = 'outbox-listener' and datname = current_database()
 """
 LANES_FREE = "select count(*) from outbox.lanes where relay_id is null"
 
@@ -70,6 +74,27 @@ async def test_a_shutdown_lets_handlers_finish(database: str, store: Store, scri
     async with working(settings(database), script):
         await state_is(store, later, "published")
     assert script.calls == ["a", "b"]
+
+
+async def test_a_shutdown_lets_go_of_the_bell_while_handlers_finish(
+    database: str, store: Store, script: Script
+) -> None:
+    """It is muted on the reader's connection, which may be lost where reading is broken off: handlers were, too."""
+    gate = Gate()
+    script.acts["a"] = [gate]
+    stop = anyio.Event()
+
+    async def is_deaf() -> bool:
+        return await value(store, LISTENERS) == 0 and '"polling"' in (await get(f"{url}/readyz"))[1]
+
+    async with serve(settings(database, shutdown_seconds=60), stop, factories=script.factories) as url:
+        await eventually(lambda: ready(url))
+        event_id = await emit(store, "a")
+        await gate.entered.wait()
+        stop.set()
+        await eventually(is_deaf)
+        gate.opened.set()
+    await state_is(store, event_id, "published", seconds=0)
 
 
 async def test_a_handler_that_does_not_finish_is_left_in_the_log(database: str, store: Store, script: Script) -> None:
