@@ -247,36 +247,6 @@ select heads.key, heads.sequence, heads.event_id is null as free from fence, hea
 
 The lanes need no proof: the relay writes one statement at a time, and has just settled events of these sequences."""
 
-PROMOTE_ORPHANS: LiteralString = (
-    FENCE
-    + """,
-firsts as materialized (
-  select w.key, w.sequence, min(w.event_id) as event_id from fence, outbox.waiting as w
-  where w.lane = any ($2::smallint[]) and w.reason = 'parked'
-  group by w.key, w.sequence
-),
-locked as materialized (
-  select w.event_id from firsts as f, outbox.waiting as w
-  where w.event_id = f.event_id and w.due_at > clock_timestamp()
-    and not exists (
-      select from outbox.waiting as earlier
-      where earlier.key = f.key and earlier.sequence = f.sequence and earlier.event_id < f.event_id
-      offset 0
-    )
-  order by w.event_id
-  for update of w
-),
-promoted as (
-  update outbox.waiting as w set due_at = clock_timestamp() from locked where w.event_id = locked.event_id
-)
-select id from fence
-"""
-)
-"""What is parked behind nothing: its relay died between the receipt of the event before and the promotion.
-
-Each sequence's first one is looked at, and no pair of events is compared: any number may be parked in one sequence, and
-until this has ended in time no relay can take their lane. `offset 0` keeps the planner from joining all with all."""
-
 _REFUSALS = ("22", "23", "54")
 """SQLSTATE classes of what is wrong with a row: data, a constraint, a limit of the program. A row that is there already
 is no such thing: it tells of another writer."""
@@ -341,12 +311,6 @@ async def release(connection: AsyncConnection[TupleRow], relay_id: RelayId, low_
     positions = [cursor.position for cursor in cursors]
     if not await execute_numbered(connection, RELEASE, relay_id, list(low_waters), seen, windows, positions):
         raise LeaseLost(f"relay {relay_id} is retired, or a lane that it gave up is another's")
-
-
-async def promote_orphans(connection: AsyncConnection[TupleRow], relay_id: RelayId, lanes: Sequence[Lane]) -> None:
-    """Make due what is parked in lanes that were just taken, where nothing is before it. Raises LeaseLost."""
-    if not await execute_numbered(connection, PROMOTE_ORPHANS, relay_id, list(lanes)):
-        raise LeaseLost(f"relay {relay_id} is retired, or a lane that it took is another's")
 
 
 async def promote(

@@ -7,6 +7,8 @@ found before anything of the lane is read or brought back, and waits as unknown,
     found among    what the lanes' cursors have not passed, and what is due    nearly always few rows
                    all steps there are, a piece at a time                      where those are too many for a statement
 
+What is parked behind nothing, for its relay ended before it could promote it, is made due.
+
 What is written is fenced as all that a relay writes, see `outbox.settle`; its one writer runs these statements too.
 """
 
@@ -172,6 +174,36 @@ select id from fence
 """Where nobody worked for long, the hold of an unknown outcome has ended before it was looked at. What waits for a
 person, or for longer than that, is not looked at next."""
 
+PROMOTE_ORPHANS: LiteralString = (
+    FENCE
+    + """,
+firsts as materialized (
+  select w.key, w.sequence, min(w.event_id) as event_id from fence, outbox.waiting as w
+  where w.lane = any ($2::smallint[]) and w.reason = 'parked'
+  group by w.key, w.sequence
+),
+locked as materialized (
+  select w.event_id from firsts as f, outbox.waiting as w
+  where w.event_id = f.event_id and w.due_at > clock_timestamp()
+    and not exists (
+      select from outbox.waiting as earlier
+      where earlier.key = f.key and earlier.sequence = f.sequence and earlier.event_id < f.event_id
+      offset 0
+    )
+  order by w.event_id
+  for update of w
+),
+promoted as (
+  update outbox.waiting as w set due_at = clock_timestamp() from locked where w.event_id = locked.event_id
+)
+select id from fence
+"""
+)
+"""What is parked behind nothing: its relay died between the receipt of the event before and the promotion.
+
+Each sequence's first one is looked at, and no pair of events is compared: any number may be parked in one sequence, and
+until this has ended in time no relay can take their lane. `offset 0` keeps the planner from joining all with all."""
+
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
@@ -246,4 +278,10 @@ async def hold_doubts(
         LeaseLost: This incarnation is retired or does not own the lanes; nothing was written.
     """
     if not await execute_numbered(connection, HOLD_DOUBTS, relay_id, list(lanes), seconds):
+        raise LeaseLost(f"relay {relay_id} is retired, or a lane that it took is another's")
+
+
+async def promote_orphans(connection: AsyncConnection[TupleRow], relay_id: RelayId, lanes: Sequence[Lane]) -> None:
+    """Make due what is parked in lanes that were just taken, where nothing is before it. Raises LeaseLost."""
+    if not await execute_numbered(connection, PROMOTE_ORPHANS, relay_id, list(lanes)):
         raise LeaseLost(f"relay {relay_id} is retired, or a lane that it took is another's")

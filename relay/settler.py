@@ -39,8 +39,8 @@ from outbox.event import Event, EventId, Lane, RelayId
 from outbox.ledger import Step
 from outbox.low_water import Cursor
 from outbox.outcome import Cancelled, Outcome, Reason
-from outbox.settle import promote, promote_orphans, release, save_cursor, settle
-from outbox.take_over import Doubt, hold_doubts, put_doubts_first
+from outbox.settle import promote, release, save_cursor, settle
+from outbox.take_over import Doubt, hold_doubts, promote_orphans, put_doubts_first
 from relay.decide import RECONCILE_FIRST_SECONDS, Policy, decide, decide_unwritable
 from relay.delivery import Delivery, GiveUp, Park
 from relay.holds import Holds

@@ -16,8 +16,16 @@ from outbox.log import load_cursors
 from outbox.low_water import Cursor
 from outbox.outcome import Reason
 from outbox.pooled import execute_numbered
-from outbox.settle import PROMOTE_ORPHANS, promote_orphans, settle
-from outbox.take_over import FIND_DOUBTS, ROWS_MAX, Doubt, find_doubts, put_doubts_first
+from outbox.settle import settle
+from outbox.take_over import (
+    FIND_DOUBTS,
+    PROMOTE_ORPHANS,
+    ROWS_MAX,
+    Doubt,
+    find_doubts,
+    promote_orphans,
+    put_doubts_first,
+)
 from outbox.waiting import load_due
 from tests.outbox.store import LANES, Store, event, events, ids, incarnate, receipt, rows, value, wait
 
