@@ -25,7 +25,7 @@ class Lease:
     """Joins, renews at a third of the time to live, and ends the incarnation before the lease where it can't renew.
 
     Attributes:
-        connection: Used by nothing else, and only by the lease's own task: a cancelled query may cost the connection.
+        connection: Used by nothing else once it has joined; a query that is cancelled may cost it.
         name: Host and process, for people.
         version: This release.
         lease_seconds: The time to live.
