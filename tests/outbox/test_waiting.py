@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, LiteralString
 
 import pytest
@@ -198,13 +198,13 @@ async def test_the_number_of_waiting_events_is_estimated(store: Store) -> None:
 async def test_a_scheduled_event_is_not_late(store: Store) -> None:
     """Age counts from the time that an event was to be published, if that is later than when it was emitted."""
     relay_id = await incarnate(store)
-    [earlier, late], scheduled = await events(store, 2), await event(store, publish_at=datetime(2100, 1, 1, tzinfo=UTC))
+    [first, late], scheduled = await events(store, 2), await event(store, publish_at=datetime(2100, 1, 1, tzinfo=UTC))
+    earlier = first._replace(created_at=first.created_at - timedelta(hours=1))
     await settle(store, relay_id, Batch(waits=[wait(late), wait(earlier), wait(scheduled, Reason.SCHEDULED)]))
     found = await count_waiting(store, count_max=9)
     age = found[Reason.RETRY].oldest_seconds
     assert age is not None
-    assert 0 < age < 60
-    assert age > await value(store, "select extract(epoch from clock_timestamp() - %s)::float8", [late.created_at])
+    assert 3600 < age < 7200
     assert (found[Reason.SCHEDULED].oldest_seconds or 0) < 0
     assert found[Reason.PARKED].oldest_seconds is None
 
