@@ -1,4 +1,4 @@
-"""Lanes, windows and settling against the shipped SQL: every interleaving that hypothesis thinks of.
+"""Lanes, windows, low waters and settling against the shipped SQL: every interleaving that hypothesis thinks of.
 
 A model in plain Python knows what was committed and what was settled; writers, relays, deaths and zombies act on a real
 database in the order of the rules. After each example a last relay reads what is left: every committed event has
@@ -18,7 +18,14 @@ import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from outbox import database as connections
 from outbox import lease
@@ -26,8 +33,9 @@ from outbox.batch import Batch
 from outbox.emit import emit
 from outbox.errors import LeaseLost
 from outbox.event import LANE_COUNT, Event, EventId, Lane, RelayId
-from outbox.log import LogReader, load_cursors
-from outbox.settle import save_cursor, settle
+from outbox.log import LogReader, fetch, load_cursors, take_snapshot
+from outbox.low_water import Departure, Spilled
+from outbox.settle import release, save_cursor, settle
 from outbox.waiting import load_due
 from tests.outbox.store import receipt, wait
 
@@ -40,9 +48,16 @@ update outbox.lanes set relay_id = null;
 update outbox.cursors set seen = default, "window" = default, position = default;
 """
 RUN_OUT: LiteralString = "update outbox.relays set leased_until = '2000-01-01' where id = %s and retired_at is null"
+LANES_OF: LiteralString = "select key, hashtextextended(key, 0) & 63 from unnest(%s::text[]) as key"
+BEFORE: LiteralString = """
+select id from outbox.events
+where id = any (%s)
+  and (pg_visible_in_snapshot(xid, %s::pg_snapshot) or (pg_visible_in_snapshot(xid, %s::pg_snapshot) and id <= %s))
+"""
 ALL_DUE: LiteralString = "update outbox.waiting set due_at = '2000-01-01'"
 
-KEYS = st.sampled_from([None, "a", "b", "c", "d"])
+NAMES = st.sampled_from("abcd")
+KEYS = st.sampled_from([None, *"abcd"])
 INDEX = st.integers(0, 1000)
 
 
@@ -60,6 +75,7 @@ class Relay:
 
     id: RelayId
     readers: list[LogReader] = field(default_factory=list)
+    spilled: list[Spilled] = field(default_factory=list)
     in_hand: dict[EventId, Event] = field(default_factory=dict)
     read: set[EventId] = field(default_factory=set)
     is_dead: bool = False
@@ -91,6 +107,7 @@ class LogMachine(RuleBasedStateMachine):
         )
         self.observer = psycopg.connect(dsn, autocommit=True)
         self.observer.execute(RESET)
+        self.lane_of = {key: Lane(lane) for key, lane in self.observer.execute(LANES_OF, [list("abcd")])}
         self.writers = [Writer(psycopg.connect(dsn, autocommit=True)) for _ in range(WRITERS)]
 
     @initialize()
@@ -163,6 +180,46 @@ class LogMachine(RuleBasedStateMachine):
         if relay is not None:
             self._read(relay)
 
+    @rule(index=INDEX, key=NAMES)
+    def part(self, index: int, key: str) -> None:
+        """A relay reads the lane of a key by itself from now on."""
+        relay = self._living(index)
+        for reader in list(relay.readers) if relay is not None else []:
+            if relay is not None and self.lane_of[key] in reader.lanes and reader.stands_at(None):
+                relay.readers += [reader.part(self.lane_of[key], self.reading)] if len(reader.lanes) > 1 else []
+
+    @rule(index=INDEX, newest_first=st.booleans())
+    def meet(self, index: int, newest_first: bool) -> None:
+        """A relay has two of its readers read to one snapshot and go on as one."""
+        relay = self._living(index)
+        if relay is not None and len(relay.readers) > 1:
+            self._meet(relay, relay.readers[-2:] if newest_first else relay.readers[:2])
+
+    @rule(index=INDEX, keys=st.sets(NAMES, min_size=1), is_taken_back=st.booleans())
+    def give_up(self, index: int, keys: set[str], is_taken_back: bool) -> None:
+        """A relay frees the lanes of some keys: what is in hand of them is put back. It may take them once more."""
+        relay = self._living(index)
+        if relay is not None and (leaving := {self.lane_of[key] for key in keys}.intersection(relay.lanes)):
+            self._give_up(relay, sorted(leaving))
+            if is_taken_back:
+                self._take(relay)
+
+    @rule(index=INDEX, key=NAMES)
+    def spill(self, index: int, key: str) -> None:
+        """Of the events of a key that are in hand a relay keeps only the ids, but for the first."""
+        relay = self._living(index)
+        of_key = sorted(event.id for event in relay.in_hand.values() if event.key == key) if relay else []
+        if relay is not None and of_key and all(each.lane != self.lanes[of_key[0]] for each in relay.spilled):
+            for event_id in of_key[1:]:
+                self._spill(relay, relay.in_hand[event_id])
+
+    @rule(index=INDEX)
+    def take_back(self, index: int) -> None:
+        """A relay fetches what it has spilled."""
+        relay = self._living(index)
+        if relay is not None:
+            self._take_back(relay)
+
     @rule(index=INDEX, count=st.integers(1, 5), waits=st.booleans(), newest_first=st.booleans())
     def settle(self, index: int, count: int, waits: bool, newest_first: bool) -> None:
         """A relay, or its zombie, settles some of what it has in hand, in any order."""
@@ -183,8 +240,7 @@ class LogMachine(RuleBasedStateMachine):
         if not self.relays:
             return
         relay = self.relays[index % len(self.relays)]
-        for reader in relay.readers:
-            [(lanes, low_water)] = reader.hand.low_waters()
+        for lanes, low_water in [water for reader in relay.readers for water in reader.hand.low_waters()]:
             save = partial(save_cursor, self.store, relay.id, lanes, low_water)
             if relay.is_retired:
                 with pytest.raises(LeaseLost):
@@ -209,6 +265,18 @@ class LogMachine(RuleBasedStateMachine):
 
     # The model's rules, which hold at every step
 
+    @invariant()
+    def nothing_unsettled_is_before_a_low_water(self) -> None:
+        """Where a living relay would let its successors begin, they find all that has not ended."""
+        unsettled = self.committed_at.keys() - self.receipts - self.waiting
+        for relay in self.relays:
+            waters = [water for reader in relay.readers for water in reader.hand.low_waters()]
+            for lanes, low_water in waters if not relay.is_dead else []:
+                ahead = [event_id for event_id in unsettled if self.lanes[event_id] in lanes]
+                given = (ahead, low_water.seen, low_water.window, low_water.position)
+                lost = self.observer.execute(BEFORE, given).fetchall()
+                assert not lost, "an event that has not ended is before the cursor that may be saved"
+
     def _end(self) -> None:
         for writer in self.writers:
             if writer.emitted is not None:
@@ -231,15 +299,18 @@ class LogMachine(RuleBasedStateMachine):
     def _read(self, relay: Relay) -> int:
         found = [(reader, self._await(reader.read)) for reader in relay.readers]
         for reader, events in found:
-            for event in events:
-                assert event.id in self.committed_at, "an event of a transaction that has not committed"
-                assert event.lane in reader.lanes, "an event of a lane that is not read"
-                assert event.id not in relay.read, "an event was read twice"
-                assert event.id not in self.receipts | self.waiting, "an event that had ended, or waits, was read again"
-                self._assert_nothing_earlier_is_missing(relay, reader, event)
-                relay.read.add(event.id)
-                relay.in_hand[event.id] = event
+            self._note(relay, reader, events)
         return sum(len(events) for _, events in found)
+
+    def _note(self, relay: Relay, reader: LogReader, events: list[Event]) -> None:
+        for event in events:
+            assert event.id in self.committed_at, "an event of a transaction that has not committed"
+            assert event.lane in reader.lanes, "an event of a lane that is not read"
+            assert event.id not in relay.read, "an event was read twice"
+            assert event.id not in self.receipts | self.waiting, "an event that had ended, or waits, was read again"
+            self._assert_nothing_earlier_is_missing(relay, reader, event)
+            relay.read.add(event.id)
+            relay.in_hand[event.id] = event
 
     def _assert_nothing_earlier_is_missing(self, relay: Relay, reader: LogReader, event: Event) -> None:
         """What had committed before this one was emitted was read before it, unless it needs no reading."""
@@ -266,6 +337,46 @@ class LogMachine(RuleBasedStateMachine):
             del relay.in_hand[event_id]
         for reader in relay.readers:
             reader.hand.settled(event_ids)
+
+    def _meet(self, relay: Relay, some: list[LogReader]) -> None:
+        target = self._await(lambda: take_snapshot(self.reading))
+        for reader in some:
+            while not reader.stands_at(target):
+                self._note(relay, reader, self._await(partial(reader.read, target)))
+        for other in some[1:]:
+            some[0].join(other)
+            relay.readers.remove(other)
+
+    def _give_up(self, relay: Relay, lanes: list[Lane]) -> None:
+        departures: dict[Lane, Departure] = {}
+        for reader in relay.readers:
+            departures |= reader.detach(lanes)
+        relay.readers = [reader for reader in relay.readers if reader.lanes]
+        relay.spilled = [each for each in relay.spilled if each.lane not in lanes]
+        relay.in_hand = {event.id: event for event in relay.in_hand.values() if event.lane not in lanes}
+        relay.read = {event_id for event_id in relay.read if self.lanes[event_id] not in lanes}
+        low_waters = {lane: departure.low_water() for lane, departure in departures.items()}
+        self._await(lambda: release(self.store, relay.id, low_waters))
+        for lane in lanes:
+            del self.owner[lane]
+
+    def _spill(self, relay: Relay, event: Event) -> None:
+        [reader] = [reader for reader in relay.readers if event.id in reader.hand]
+        behind = next((each for each in reversed(relay.spilled) if each.lane == event.lane), None)
+        spilled = reader.hand.spill(event, behind)
+        assert spilled is not None
+        if spilled is not behind:
+            relay.spilled.append(spilled)
+        del relay.in_hand[event.id]
+
+    def _take_back(self, relay: Relay) -> None:
+        for spilled in relay.spilled:
+            event_ids = spilled.head(len(spilled))
+            back = self._await(partial(fetch, self.reading, event_ids))
+            assert [event.id for event in back] == event_ids
+            spilled.take_back(len(event_ids), back)
+            relay.in_hand.update((event.id, event) for event in back)
+        relay.spilled = []
 
     def _settle_due(self, relay: Relay) -> None:
         due = self._await(lambda: load_due(self.store, relay.lanes, in_hand=(), limit=1000))
