@@ -166,6 +166,7 @@ async def configure(
     set_json_dumps(orjson.dumps, connection)
     milliseconds = str(int(statement_seconds * 1000))
     all_settings = {
+        "TimeZone": "UTC",  # else Python looks its rules up for each timestamp
         "statement_timeout": milliseconds,
         "idle_in_transaction_session_timeout": milliseconds,
         **(settings or {}),
@@ -232,7 +233,7 @@ def _why_not_connected(dsn: str, error: psycopg.OperationalError) -> str:
     return f"can't connect to PostgreSQL at {where}: {reason(error, dsn)}"
 
 
-def _loads(encoded: str | bytes | memoryview) -> Any:
+def _loads(encoded: str | Buffer) -> Any:
     """Read JSON as PostgreSQL wrote it.
 
     PostgreSQL's jsonb takes numbers and depths that Python's readers refuse. One such payload must not stop the log: it
@@ -251,4 +252,4 @@ class _BinaryJsonbLoader(Loader):
 
     def load(self, data: Buffer) -> Any:
         """Return what it holds."""
-        return _loads(memoryview(data)[1:])
+        return _loads(data[1:])

@@ -37,7 +37,6 @@ async def examine(
             make_conninfo(dsn, target_session_attrs="any"),
             application_name="outbox doctor",
             statement_seconds=30,
-            settings={"TimeZone": "UTC"},
         )
     except OutboxError as error:
         return [fail("connection", str(error), "mend that first: nothing else can be looked at")]

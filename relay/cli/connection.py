@@ -63,9 +63,7 @@ def run_with_database(work: Work[_Result]) -> _Result:
 
 
 async def _run(dsn: str, work: Work[_Result]) -> _Result:
-    async with await database.connect(
-        dsn, application_name=_who(), statement_seconds=STATEMENT_SECONDS, settings={"TimeZone": "UTC"}
-    ) as connection:
+    async with await database.connect(dsn, application_name=_who(), statement_seconds=STATEMENT_SECONDS) as connection:
         require_version(connection.info.server_version)
         await _require_schema(connection, dsn)
         return await work(connection)

@@ -46,6 +46,14 @@ async def test_options_of_the_address_are_kept(database: str) -> None:
         assert await value(connection, "show enable_seqscan") == "off"
 
 
+async def test_instants_come_in_utc(database: str) -> None:
+    """Whatever the server's zone: Python knows no rule of it that it would have to look up for each instant."""
+    dsn = make_conninfo(database, options="-c TimeZone=Europe/Berlin")
+    async with await connections.connect(dsn, application_name="t") as connection:
+        at = await value(connection, "select timestamptz '2030-07-01 12:00+02'")
+    assert at.isoformat() == "2030-07-01T10:00:00+00:00"
+
+
 async def test_a_server_that_does_not_answer_is_named_without_its_password() -> None:
     """The sentence tells where, not with what."""
     dsn = "postgresql://relay:sesame@127.0.0.1:1/app"
