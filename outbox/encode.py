@@ -34,8 +34,8 @@ def encode(value: Any) -> str:
 
 
 def encode_numbers(numbers: Iterable[int]) -> str:
-    """Encode numbers as PostgreSQL's array: psycopg takes four times as long for each."""
-    return f"{{{','.join(map(str, numbers))}}}"
+    """Encode numbers as PostgreSQL's array, by way of a JSON one: psycopg, and `str`, cost many times as much."""
+    return f"{{{orjson.dumps([*numbers]).decode()[1:-1]}}}"
 
 
 def encode_lanes(lanes: Collection[Lane]) -> str:
