@@ -165,8 +165,9 @@ class Listing:
         else:
             _, ids, _ = await self._row(LIST_WINDOW, limit=self.piece_count + 1, **given)
         is_of_key = set(_numbers(ids)).__contains__
-        self._ids, self._taken = array("q", filterfalse(is_of_key, listed)), 0
-        if not self._ids:
+        if rest := array("q", filterfalse(is_of_key, listed)):
+            self._ids, self._taken = rest, 0
+        else:
             await self._list_on()
         return array("q", filter(is_of_key, listed))
 
