@@ -395,7 +395,9 @@ class LogMachine(RuleBasedStateMachine):
         assert all(self.owner[lane].is_retired for lane in taken if lane in self.owner), "a living relay lost a lane"
         self.owner.update((lane, relay) for lane in taken)
         cursors = self._await(lambda: load_cursors(self.reading, taken)) if taken else []
-        relay.readers += [LogReader(self.reading, lanes, cursor, slice_count=3) for cursor, lanes in cursors]
+        relay.readers += [
+            LogReader(self.reading, lanes, cursor, slice_count=3, piece_count=4) for cursor, lanes in cursors
+        ]
 
     def _living(self, index: int) -> Relay | None:
         living = [relay for relay in self.relays if not relay.is_dead]
