@@ -62,7 +62,7 @@ select
   string_agg(int8send(e.id), ''::bytea order by e.id) filter (where not e.is_apart),
   string_agg(int8send(e.id), ''::bytea order by e.id) filter (where e.is_apart)
 from found as e
-where e.id > %(position)s
+where e.id > %(position)s and (select count(*) from found) < %(limit)s
   and (not %(unsettled)s or (
     not exists (select from outbox.receipts as r where r.event_id = e.id)
     and not exists (select from outbox.waiting as p where p.event_id = e.id)
@@ -70,8 +70,8 @@ where e.id > %(position)s
 """
 )
 """How many events were found, and their ids as one value of 8 bytes each, those of the key `apart` by themselves; only
-those without a receipt or a waiting row where `unsettled`, and only those of a key where one is given. Where more were
-found than asked for, these are not the first ones."""
+those without a receipt or a waiting row where `unsettled`, and only those of a key where one is given. No ids
+where as many were found as were asked for: these are not the first ones."""
 
 LIST_PIECE: LiteralString = """
 select

@@ -532,6 +532,7 @@ async def test_what_a_look_reads_of_a_large_window_does_not_grow_with_it(databas
             "limit": 700,
         }
         assert await events_read(connection, LIST_WINDOW, piece) == 700
+        assert await (await connection.execute(LIST_WINDOW, piece)).fetchall() == [(700, None, None)]
 
 
 async def events_read(connection: AsyncConnection[Any], statement: LiteralString, arguments: dict[str, Any]) -> float:
