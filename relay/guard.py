@@ -65,10 +65,12 @@ class Guard:
         """Wait until a relay may work in this cluster. False: `stop` came first. Raises psycopg.Error."""
         others_vouch_until = time.monotonic() + self.lease_seconds
         while not stop.is_set():
-            found = await cluster.compare(connection, self._evidence())
+            evidence = self._evidence()
+            found = await cluster.compare(connection, evidence)
+            has_none = evidence == Evidence()
             if not found.evidence_is_there:
                 await self._stand_still(connection, LOST, found)
-            elif found.finding is Finding.PROMOTED and self._lease is None and found.verify_only_since is None:
+            elif found.finding is Finding.PROMOTED and has_none and found.verify_only_since is None:
                 if time.monotonic() > others_vouch_until:
                     await self._stand_still(connection, REASONS[found.finding], found)
             elif found.finding in REASONS and found.finding is not Finding.PROMOTED:

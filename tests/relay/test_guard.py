@@ -32,7 +32,7 @@ class Watch:
         metrics = RelayMetrics(CollectorRegistry(), ["t"])
         self.store = store
         self.later_seconds = 0.0
-        self.guard = Guard(metrics, 60, clock=lambda: time.monotonic() + self.later_seconds)
+        self.guard = Guard(metrics, 0, clock=lambda: time.monotonic() + self.later_seconds)
         self.lease = Lease(store, "test", "0", 60, DatabaseClock(), metrics)
 
     async def join(self) -> None:
@@ -94,6 +94,16 @@ async def test_an_incarnation_that_was_pruned_is_not_lost(store: Store, watch: W
     await store.execute("update outbox.lanes set relay_id = null")
     await store.execute("delete from outbox.relays")
     assert await watch.is_admitted()
+
+
+@pytest.mark.parametrize("days", [0, 3])
+async def test_a_failover_is_believed_only_by_who_knows_what_was_committed(
+    store: Store, watch: Watch, days: int
+) -> None:
+    """What a relay knows after days without the database shows nothing: it asks a person, as one that is new."""
+    watch.later_seconds = days * DAY_SECONDS
+    await store.execute("update outbox.cluster set timeline = timeline + 1, xid = pg_current_xact_id()")
+    assert await watch.is_admitted() is (days == 0)
 
 
 @pytest.mark.parametrize(
