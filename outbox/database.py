@@ -63,6 +63,10 @@ select
   current_user
 """
 
+IDENTIFY: LiteralString = """
+select d.oid, pg_postmaster_start_time() from pg_database as d where d.datname = current_database()
+"""
+
 SET: LiteralString = "select set_config(s.name, s.value, false) from jsonb_each_text(%(settings)s) as s (name, value)"
 
 
@@ -202,6 +206,27 @@ async def require_suitable(connection: AsyncConnection[TupleRow]) -> None:
         lost = await find_missing(connection, "outbox_relay", "outbox_relay")
         advice = f"run as the owner: {statement('outbox_relay', *lost[0])}" if lost else f"grant outbox_relay to {role}"
         raise DatabaseUnsuitable(f"role {role} lacks its grants on {tell(missing)}: {advice}")
+
+
+async def require_same(connection: AsyncConnection[TupleRow], listen_dsn: str) -> None:
+    """Check that another address leads to the database of a connection, as far as it leads anywhere now.
+
+    Raises:
+        DatabaseUnsuitable: It leads elsewhere, where no bell of this database is heard; one sentence.
+    """
+    try:
+        listener = await connect(listen_dsn, application_name="outbox-start")
+    except DatabaseUnsuitable:
+        return  # the relay polls until it can listen there
+    try:
+        ours, theirs = [await (await each.execute(IDENTIFY)).fetchone() for each in (connection, listener)]
+    finally:
+        await listener.close()
+    if ours != theirs:
+        raise DatabaseUnsuitable(
+            f"expected OUTBOX_LISTEN_DSN to lead to the database of OUTBOX_DSN, found another one at "
+            f"{describe(listen_dsn)}: name the server itself, and the same database"
+        )
 
 
 def _conninfo(dsn: str, application_name: str, connect_seconds: float) -> str:

@@ -114,6 +114,8 @@ async def serve(
         try:
             await anyio.to_thread.run_sync(require_current, dsn)
             await database.require_suitable(connection)
+            if settings.listen_dsn is not None:
+                await database.require_same(connection, settings.listen_dsn.get_secret_value())
         finally:
             await connection.close()  # not `async with`: cancelled, that would stop at a rollback
         registry = CollectorRegistry()

@@ -9,6 +9,7 @@ import anyio
 import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from outbox.errors import DatabaseUnsuitable
@@ -50,6 +51,14 @@ LISTENERS = """
 select count(*) from pg_stat_activity where application_name = 'outbox-listener' and datname = current_database()
 """
 LANES_FREE = "select count(*) from outbox.lanes where relay_id is null"
+
+
+async def test_a_relay_that_would_listen_to_another_database_does_not_start(database: str, script: Script) -> None:
+    """It would pass for connected, and hear no bell."""
+    elsewhere = SecretStr(make_conninfo(database, dbname="postgres"))
+    with pytest.raises(DatabaseUnsuitable, match="expected OUTBOX_LISTEN_DSN to lead to the database of OUTBOX_DSN"):
+        async with serve(settings(database, listen_dsn=elsewhere), anyio.Event(), factories=script.factories):
+            pytest.fail("it started")
 
 
 async def test_a_shutdown_lets_handlers_finish(database: str, store: Store, script: Script) -> None:
