@@ -35,17 +35,18 @@ e as not materialized (
   cross join lateral (
     (
       select s.id, s.key from outbox.events as s
-      where s.xid = any (array(
-        select x from pg_snapshot_xip(%(seen)s::pg_snapshot) as x where pg_visible_in_snapshot(x, w.snapshot)
-      )) and s.lane = any (%(lanes)s::smallint[]) and (%(key)s::text is null or s.key = %(key)s::text)
+      where (%(lanes)s::boolean[])[s.lane] and (%(key)s::text is null or s.key = %(key)s::text)
+        and s.xid = any (array(
+          select x from pg_snapshot_xip(%(seen)s::pg_snapshot) as x where pg_visible_in_snapshot(x, w.snapshot)
+        ))
       offset 0
     )
     union all
     (
       select n.id, n.key from outbox.events as n
-      where n.xid >= pg_snapshot_xmax(%(seen)s::pg_snapshot) and n.xid < pg_snapshot_xmax(w.snapshot)
-        and pg_visible_in_snapshot(n.xid, w.snapshot) and n.lane = any (%(lanes)s::smallint[])
-        and (%(key)s::text is null or n.key = %(key)s::text)
+      where (%(lanes)s::boolean[])[n.lane] and (%(key)s::text is null or n.key = %(key)s::text)
+        and n.xid >= pg_snapshot_xmax(%(seen)s::pg_snapshot) and n.xid < pg_snapshot_xmax(w.snapshot)
+        and pg_visible_in_snapshot(n.xid, w.snapshot)
       offset 0
     )
   ) as o
@@ -78,7 +79,7 @@ select
   string_agg(int8send(e.id), ''::bytea order by e.id) filter (where e.key = %(apart)s::text is not true),
   string_agg(int8send(e.id), ''::bytea order by e.id) filter (where e.key = %(apart)s::text)
 from outbox.events as e
-where e.id > %(position)s and e.id <= %(piece_end)s and e.lane = any (%(lanes)s::smallint[])
+where e.id > %(position)s and e.id <= %(piece_end)s and (%(lanes)s::boolean[])[e.lane]
   and (%(key)s::text is null or e.key = %(key)s::text)
   and pg_visible_in_snapshot(e.xid, %(window)s::pg_snapshot)
   and not pg_visible_in_snapshot(e.xid, %(seen)s::pg_snapshot)
@@ -121,7 +122,7 @@ class Listing:
         reading: A binary cursor, of a connection in autocommit.
         seen, window: The snapshots between which the window lies.
         position: Ids up to it are not asked for.
-        lanes: As PostgreSQL's array.
+        lanes: As `outbox.encode.encode_lanes` has them.
         unsettled: Leave out what has a receipt or a waiting row.
         piece_count: The most ids that are listed at once.
         apart: A key whose ids are kept by themselves: `peek` passes over them, `take_out` returns them.

@@ -39,6 +39,7 @@ from dataclasses import dataclass, field
 from typing import Any, LiteralString
 
 from psycopg import AsyncConnection, AsyncCursor
+from psycopg.errors import QueryCanceled
 from psycopg.rows import TupleRow
 
 from outbox.encode import encode_lanes, encode_numbers
@@ -227,7 +228,12 @@ class LogReader:
         self._detached = frozenset()  # nothing of theirs is listed any more
         seen = self.cursor.window
         arguments = {"seen": seen, "target": target, "lanes": self._lanes_read, "limit": self.slice_count + 1}
-        await self._reading.execute(READ_NEXT_WINDOW, arguments, prepare=True)
+        try:
+            await self._reading.execute(READ_NEXT_WINDOW, arguments, prepare=True)
+        except QueryCanceled:
+            # Too many events of other lanes are between those of ours: they are listed piece by piece.
+            window = await take_snapshot(self.connection) if target is None else target
+            return await self._begin_large_window(Cursor(seen, window), None)
         if self._reading.rowcount <= self.slice_count:
             rows = await self._reading.fetchall()
             self._begin(seen, rows[0][0])
@@ -235,12 +241,12 @@ class LogReader:
         # More than a slice: which of it comes first only the whole window tells, and it may hold millions.
         row = await self._reading.fetchone()
         assert row is not None
-        window: str = row[0]
         crowd = await self._find_crowd()
-        if self._crowded_lane is not None:
-            return []
-        listing = await self._list(Cursor(seen, window), crowd, unsettled=False)
-        self._begin(seen, window)  # not before: a failure to list leaves the cursor where it was
+        return [] if self._crowded_lane is not None else await self._begin_large_window(Cursor(seen, row[0]), crowd)
+
+    async def _begin_large_window(self, ahead: Cursor, crowd: Event | None) -> list[Event]:
+        listing = await self._list(ahead, crowd, unsettled=False)
+        self._begin(ahead.seen, ahead.window)  # not before: a failure to list leaves the cursor where it was
         self._listing, self._crowd = listing, crowd
         return [] if listing is None or listing.has_apart else await self._fetch_slice(listing)
 
@@ -266,7 +272,10 @@ class LogReader:
     async def _look_for_crowd(self, ahead: Cursor) -> Event | None:
         limit = self.slice_count + 1
         given = {"seen": ahead.seen, "target": ahead.window, "lanes": self._lanes_read, "limit": limit}
-        await self._reading.execute(READ_NEXT_WINDOW, given, prepare=True)
+        try:
+            await self._reading.execute(READ_NEXT_WINDOW, given, prepare=True)
+        except QueryCanceled:
+            return None
         return await self._find_crowd()
 
     async def _find_crowd(self) -> Event | None:
@@ -296,7 +305,7 @@ class LogReader:
             cursor.seen,
             cursor.window,
             cursor.position,
-            encode_numbers(self.lanes),
+            self._lanes_read,
             unsettled=unsettled,
             piece_count=self.piece_count,
             apart=None if crowd is None else crowd.key,

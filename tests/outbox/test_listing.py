@@ -13,7 +13,7 @@ from psycopg.pq import Format
 from psycopg.rows import TupleRow
 
 from outbox.emit import emit
-from outbox.encode import encode_numbers
+from outbox.encode import encode_lanes
 from outbox.event import EventId
 from outbox.listing import FIND_BOUNDS, FIND_PIECES, LIST_PIECE, LIST_WINDOW, Listing
 from outbox.log import LogReader, take_snapshot
@@ -45,6 +45,14 @@ begin raise exception using errcode = 'query_canceled'; end $$;
 create aggregate broken_list.count(*) (sfunc = broken_list.give_up, stype = bigint);
 create aggregate broken_bounds.max(bigint) (sfunc = broken_bounds.give_up, stype = bigint);
 """
+LOOK_TOO_LONG: LiteralString = """
+create schema broken_look;
+create function broken_look.pg_visible_in_snapshot(xid8, pg_snapshot) returns boolean language plpgsql as $$
+begin
+  if current_query() like '%w.snapshot::text%' then raise exception using errcode = 'query_canceled'; end if;
+  return pg_catalog.pg_visible_in_snapshot($1, $2);
+end $$;
+"""
 
 
 class NotingCursor(AsyncCursor[TupleRow]):
@@ -71,7 +79,7 @@ class Window:
 
     def listing(self, cursor: AsyncCursor[TupleRow], *, position: int = 0, unsettled: bool = False) -> Listing:
         """What is to be listed of it."""
-        lanes = encode_numbers(LANES)
+        lanes = encode_lanes(LANES)
         return Listing(cursor, self.seen, self.snapshot, position, lanes, unsettled=unsettled, piece_count=PIECE_COUNT)
 
 
@@ -179,6 +187,21 @@ async def test_a_window_too_large_to_be_looked_through_in_time_is_listed_neverth
             rest = [each for each in window.event_ids if each > position]
             assert await list_out(window.listing(cursor, position=position)) == rest
             assert [asked[0] for asked in cursor.noted].count(FIND_BOUNDS) == 1
+
+
+@pytest.mark.parametrize("parts_crowd", [False, True])
+async def test_a_look_that_passes_too_many_events_of_others_in_its_time_lists_them(
+    database: str, parts_crowd: bool
+) -> None:
+    """At once, and not again and again: a relay whose look never ends would never deliver anything."""
+    async with await reading(database) as connection:
+        of_lanes = [await emit(connection, "t", {}, key="k") for _ in range(3)]
+        await connection.execute(LOOK_TOO_LONG)
+        await connection.execute("set search_path = broken_look, pg_catalog")
+        reader = LogReader(connection, LANES, Cursor(), parts_crowd=parts_crowd)
+        assert ids(await read_out(reader)) == of_lanes
+        of_lanes = [await emit(connection, "t", {}, key="k") for _ in range(3)]
+        assert ids(await read_out(reader)) == of_lanes
 
 
 @pytest.mark.parametrize(
