@@ -14,7 +14,11 @@ class DatabaseClock:
 
     def now(self) -> float:
         """Return the database's time, in seconds of the epoch; a round trip's latency behind it at most."""
-        return time.monotonic() + self._offset
+        return self.at(time.monotonic())
+
+    def at(self, instant: float) -> float:
+        """Return the database's time at an instant by `time.monotonic()`."""
+        return instant + self._offset
 
     def read(self, database_now: float) -> None:
         """Take over a reading that has just arrived."""

@@ -47,6 +47,9 @@ more. Twice the concurrency, where that is more."""
 _PAUSE_SECONDS_MIN = 0.1
 """A handler that asks to be called again at once must not keep a core busy."""
 
+_PROMPT = (None, Reason.SCHEDULED)
+"""What an event waited for that is dispatched for the first time, and should be when it is emitted or published."""
+
 _TURNS_MAX = 100
 """Deliveries in a row after which a worker lets others run, where its handler never waits. It lets the settler run
 sooner: of 500 in doubt, 250 are to be under way while the other 250 are handled."""
@@ -230,7 +233,8 @@ class Workers:
                     scope.cancel()
                     continue
                 self._overdue.add(delivery)
-                self._is_alone_no_more(delivery)
+                if delivery is self._alone_now:
+                    self._alone_now = None
                 log.error(
                     "handler.overdue",
                     event_id=delivery.event.id,
@@ -239,10 +243,6 @@ class Workers:
                     what_to_do="restart the relay; have it obey its cancellation, as a thread does not",
                 )
                 self.wake()
-
-    def _is_alone_no_more(self, delivery: Delivery) -> None:
-        if delivery is self._alone_now:
-            self._alone_now = None
 
     def _at_a_persons_word(self, delivery: Delivery, resolution: Resolution) -> Outcome | None:
         """Return how an event ends that a person says is live, where no handler may be called; None where one may."""
@@ -268,10 +268,11 @@ class Workers:
         return admit(delivery, now=time.monotonic(), database_now=self.clock.now(), holds=self.holds)
 
     async def _handle(self, delivery: Delivery, scope: anyio.CancelScope) -> Outcome | Park | PutBack:
-        if not delivery.dispatched_at and delivery.reason in (None, Reason.SCHEDULED):
-            self.metrics.dispatch_delay.observe(max(0.0, self.clock.now() - delivery.event.owed_since.timestamp()))
-        delivery.dispatched_at = time.monotonic()
-        delivery.first_dispatched_at = delivery.first_dispatched_at or delivery.dispatched_at
+        now = time.monotonic()
+        if not delivery.dispatched_at and delivery.reason in _PROMPT:
+            self.metrics.dispatch_delay.observe(self.clock.at(now) - delivery.event.owed_since.timestamp())
+        delivery.dispatched_at = now
+        delivery.first_dispatched_at = delivery.first_dispatched_at or now
         self._running[delivery] = scope
         try:
             outcome = await (self._traced(delivery, scope) if trace.is_on() else self._call(delivery, scope))
@@ -322,19 +323,22 @@ class Workers:
 
     def _conclude(self, delivery: Delivery, outcome: Outcome | Park | GiveUp | PutBack) -> None:
         self.scheduler.finished(delivery)
-        self._is_alone_no_more(delivery)
-        if isinstance(outcome, PutBack):
-            self.put_back(delivery)
-        elif (
-            isinstance(outcome, Defer)
-            and outcome.error is None
-            and outcome.delay_seconds < self.short_deferral_seconds
-            and not delivery.suspect  # what it is cleared of must be durable
-        ):
-            delivery.deferrals += 1
-            self.pause(delivery, max(outcome.delay_seconds, _PAUSE_SECONDS_MIN), outcome.reason)
-        else:
-            self.settle(delivery, outcome)
+        if delivery is self._alone_now:
+            self._alone_now = None
+        match outcome:
+            case Published():  # first, for most are
+                self.settle(delivery, outcome)
+            case PutBack():
+                self.put_back(delivery)
+            case Defer() if self._stays_in_memory(delivery, outcome):
+                delivery.deferrals += 1
+                self.pause(delivery, max(outcome.delay_seconds, _PAUSE_SECONDS_MIN), outcome.reason)
+            case _:
+                self.settle(delivery, outcome)
+
+    def _stays_in_memory(self, delivery: Delivery, outcome: Defer) -> bool:
+        # What a suspect is cleared of must be durable.
+        return outcome.error is None and outcome.delay_seconds < self.short_deferral_seconds and not delivery.suspect
 
 
 def _of_refusal(refusal: EventCancelled | EventResolved | DeadlinePassed | EventHeld) -> Outcome | Park:
