@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
-from typing import NamedTuple, assert_never
+from typing import assert_never
 
 from outbox.batch import Ended, HoldRow, Receipt, Try, Wait
 from outbox.ledger import live_step
@@ -18,7 +18,8 @@ RECONCILE_FIRST_SECONDS = 5.0
 """The hold of an unknown outcome outlasts its wait: nothing else of the key may be dispatched before the reconcile."""
 
 
-class Rows(NamedTuple):
+@dataclass(slots=True)  # frozen, it would cost five times as much to make
+class Rows:
     """What one outcome writes: a receipt, or a waiting row with what goes beside it.
 
     `replaces_unwritable`: it stands for an outcome that PostgreSQL did not take.
@@ -93,7 +94,7 @@ def _retry(delivery: Delivery, outcome: Retry, policy: Policy) -> Rows:
     tried = Try(delivery.event, Reason.RETRY, outcome.error, outcome.context)
     if delivery.attempts >= policy.attempts_max:
         sentence = f"gave up after {delivery.attempts} attempts: {outcome.error}"
-        return _give_up(delivery, sentence, "attempts_exhausted")._replace(tried=tried)
+        return replace(_give_up(delivery, sentence, "attempts_exhausted"), tried=tried)
     delay = max(policy.backoff.delay_seconds(delivery.attempts, policy.random), outcome.after_seconds or 0)
     return Rows(wait=_wait(delivery, Reason.RETRY, delay, outcome.error), tried=tried)
 
@@ -109,10 +110,10 @@ def decide_unwritable(delivery: Delivery, rows: Rows, error: str) -> Rows:
     sentence = f"what the handler returned can't be kept: {error}"
     receipt = rows.receipt
     if receipt is not None and receipt.outcome != "dead":  # it has ended so, whatever there was to tell of it
-        return Rows(receipt._replace(result=None, error=sentence), replaces_unwritable=True)
+        return Rows(replace(receipt, result=None, error=sentence), replaces_unwritable=True)
     if rows.wait is not None and rows.wait.reason is Reason.UNKNOWN:
         return Rows(wait=_wait(delivery, Reason.UNKNOWN, math.inf, sentence), replaces_unwritable=True)
-    return _give_up(delivery, sentence, "invalid_outcome")._replace(replaces_unwritable=True)
+    return replace(_give_up(delivery, sentence, "invalid_outcome"), replaces_unwritable=True)
 
 
 def _give_up(delivery: Delivery, error: str, reason: str) -> Rows:
@@ -136,7 +137,7 @@ def _receipt(
     first = delivery.first_dispatched_at
     seconds_ago = time.monotonic() - first if first else None
     attempts, deferrals = delivery.attempts, delivery.deferrals
-    # By position: names cost a named tuple as much as all the rest.
+    # By position: names cost as much as all the rest.
     return Receipt(delivery.event, outcome, reason, attempts, deferrals, result, error, seconds_ago, delivery.waiting)
 
 

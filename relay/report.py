@@ -23,15 +23,17 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 def report(pending: Pending, metrics: RelayMetrics) -> None:
     """Count and log what was written."""
     now = time.monotonic()
-    ended = Tally((row.event.type, row.outcome) for row in pending.batch.receipts)
+    ended = Tally([(row.event.type, row.outcome) for row in pending.batch.receipts])
     for (event_type, outcome), count in ended.items():
         metrics.settled.labels(metrics.type_label(event_type), outcome).inc(count)
     for wait in pending.batch.waits:
         _count_wait(metrics, wait)
     metrics.settle_delay.observe_all(
-        now - delivery.dispatched_at
-        for delivery, rows in pending.settled
-        if rows.receipt is not None and delivery.dispatched_at
+        [
+            now - delivery.dispatched_at
+            for delivery, rows in pending.settled
+            if rows.receipt is not None and delivery.dispatched_at
+        ]
     )
     logged = log.is_enabled_for(logging.INFO)
     for delivery, rows in pending.settled:

@@ -330,8 +330,8 @@ async def test_a_receipt_says_when_the_last_dispatch_began(store: Store) -> None
         relay_id,
         Batch(
             receipts=[
-                receipt(dispatched)._replace(dispatched_seconds_ago=3.0),
-                receipt(never)._replace(outcome="expired", result=None, dispatched_seconds_ago=None),
+                replace(receipt(dispatched), dispatched_seconds_ago=3.0),
+                replace(receipt(never), outcome="expired", result=None, dispatched_seconds_ago=None),
             ]
         ),
     )
