@@ -18,15 +18,13 @@ from weakref import WeakKeyDictionary
 import orjson
 import psycopg
 from psycopg import AsyncConnection
-from psycopg.abc import Buffer
-from psycopg.adapt import Loader
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg.pq import Format
 from psycopg.rows import TupleRow
 from psycopg.types.json import Jsonb, set_json_dumps, set_json_loads
 from psycopg_pool import AsyncConnectionPool
 
 from outbox import pooled
+from outbox.encode import decode
 from outbox.errors import DatabaseUnsuitable
 from outbox.grants import find_missing, statement, tell
 from schema.errors import ServerUnsuitable
@@ -165,8 +163,7 @@ async def configure(
     settings: Mapping[str, str] | None = None,
 ) -> None:
     """Read and write JSON with orjson on a connection, and make its settings, in the way that a pooler allows."""
-    set_json_loads(_loads, connection)
-    connection.adapters.register_loader("jsonb", _BinaryJsonbLoader)
+    set_json_loads(decode, connection)
     set_json_dumps(orjson.dumps, connection)
     milliseconds = str(int(statement_seconds * 1000))
     all_settings = {
@@ -256,25 +253,3 @@ def _why_not_connected(dsn: str, error: psycopg.OperationalError) -> str:
     if any(words in text for words in _READ_ONLY):
         return f"expected a server that takes writes, found a read-only one at {where}: point the DSN at the primary"
     return f"can't connect to PostgreSQL at {where}: {reason(error, dsn)}"
-
-
-def _loads(encoded: str | Buffer) -> Any:
-    """Read JSON as PostgreSQL wrote it.
-
-    PostgreSQL's jsonb takes numbers and depths that Python's readers refuse. One such payload must not stop the log: it
-    comes as an object that no handler takes for its own.
-    """
-    try:
-        return orjson.loads(encoded)
-    except orjson.JSONDecodeError as error:
-        return {"unreadable": str(error)}
-
-
-class _BinaryJsonbLoader(Loader):
-    """Reads jsonb in binary rows, behind its version byte, in two calls instead of psycopg's four."""
-
-    format = Format.BINARY
-
-    def load(self, data: Buffer) -> Any:
-        """Return what it holds."""
-        return _loads(data[1:])

@@ -33,6 +33,18 @@ def encode(value: Any) -> str:
     return orjson.dumps(_plain(value)).decode() if b"\\u0000" in encoded else encoded.decode()
 
 
+def decode(encoded: str | bytes) -> Any:
+    """Decode JSON as PostgreSQL wrote it.
+
+    PostgreSQL's jsonb takes numbers and depths that Python's readers refuse. One such payload must not stop the log: it
+    comes as an object that no handler takes for its own.
+    """
+    try:
+        return orjson.loads(encoded)
+    except orjson.JSONDecodeError as error:
+        return {"unreadable": str(error)}
+
+
 def encode_numbers(numbers: Iterable[int]) -> str:
     """Encode numbers as PostgreSQL's array, by way of a JSON one: psycopg, and `str`, cost many times as much."""
     return f"{{{orjson.dumps([*numbers]).decode()[1:-1]}}}"

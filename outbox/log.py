@@ -42,7 +42,7 @@ from psycopg import AsyncConnection, AsyncCursor
 from psycopg.errors import QueryCanceled
 from psycopg.rows import TupleRow
 
-from outbox.encode import encode_lanes, encode_numbers
+from outbox.encode import decode, encode_lanes, encode_numbers
 from outbox.event import Event, EventId, Lane
 from outbox.hand import Hand
 from outbox.listing import PIECE_COUNT, Listing
@@ -55,7 +55,8 @@ READ_NEXT_WINDOW: LiteralString = """
 with w as materialized (select coalesce(%(target)s::pg_snapshot, pg_current_snapshot()) as snapshot)
 select
   w.snapshot::text,
-  e.id, e.lane, e.key, e.sequence, e.type, e.payload, e.headers, e.publish_at, e.expires_at, e.replay_of, e.created_at
+  e.id, e.lane, e.key, e.sequence, e.type, e.payload::text, e.headers::text,
+  e.publish_at, e.expires_at, e.replay_of, e.created_at
 from w
 left join lateral (
   (
@@ -82,11 +83,13 @@ the limit; else any so many of it. At least one row, with nulls where the window
 
 FETCH: LiteralString = """
 select
-  e.id, e.lane, e.key, e.sequence, e.type, e.payload, e.headers, e.publish_at, e.expires_at, e.replay_of, e.created_at
+  e.id, e.lane, e.key, e.sequence, e.type, e.payload::text, e.headers::text,
+  e.publish_at, e.expires_at, e.replay_of, e.created_at
 from outbox.events as e
 where e.id = any (%(ids)s::bigint[])
 order by e.id
 """
+"""JSON comes as text: for jsonb psycopg makes a view of memory and calls a loader, which costs as much as to decode."""
 
 TAKE_SNAPSHOT: LiteralString = "select pg_current_snapshot()::text"
 
@@ -237,7 +240,7 @@ class LogReader:
         if self._reading.rowcount <= self.slice_count:
             rows = await self._reading.fetchall()
             self._begin(seen, rows[0][0])
-            return [] if rows[0][1] is None else self._hand_out([Event._make(row[1:]) for row in rows])
+            return [] if rows[0][1] is None else self._hand_out([_event(row[1:]) for row in rows])
         # More than a slice: which of it comes first only the whole window tells, and it may hold millions.
         row = await self._reading.fetchone()
         assert row is not None
@@ -289,7 +292,7 @@ class LogReader:
         for number in range(_SAMPLE_COUNT):
             await self._reading.scroll(number * self._reading.rowcount // _SAMPLE_COUNT, mode="absolute")
             some.append(await self._reading.fetchone())
-        events = [Event._make(row[1:]) for row in some if row is not None]
+        events = [_event(row[1:]) for row in some if row is not None]
         [(key, count)] = Tally(event.key for event in events).most_common(1)
         if key is None or 2 * count <= len(events):
             return None
@@ -315,7 +318,7 @@ class LogReader:
 
     async def _fetch_slice(self, listing: Listing) -> list[Event]:
         ids = listing.peek(self.slice_count)
-        events = [Event._make(row) for row in await self._rows(FETCH, {"ids": encode_numbers(ids)})]
+        events = list(map(_event, await self._rows(FETCH, {"ids": encode_numbers(ids)})))
         await listing.advance(len(ids))
         self._end(listing)
         return self._hand_out(events)
@@ -362,10 +365,17 @@ async def fetch(connection: AsyncConnection[TupleRow], event_ids: Sequence[Event
     """Return events by their ids, in their order."""
     async with connection.cursor(binary=True) as cursor:
         await cursor.execute(FETCH, {"ids": encode_numbers(event_ids)}, prepare=True)
-        return [Event._make(row) for row in await cursor.fetchall()]
+        return list(map(_event, await cursor.fetchall()))
 
 
 async def load_cursors(connection: AsyncConnection[TupleRow], lanes: Sequence[Lane]) -> list[tuple[Cursor, list[Lane]]]:
     """Return the saved cursors of some lanes, lanes that stand in one window together."""
     rows = await (await connection.execute(LOAD_CURSORS, {"lanes": list(lanes)})).fetchall()
     return [(Cursor(seen, window, position), shared) for seen, window, position, shared in rows]
+
+
+def _event(row: TupleRow) -> Event:
+    event_id, lane, key, sequence, event_type, payload, headers, publish_at, expires_at, replay_of, created_at = row
+    payload, headers = decode(payload), decode(headers)
+    values = event_id, lane, key, sequence, event_type, payload, headers, publish_at, expires_at, replay_of, created_at
+    return tuple.__new__(Event, values)  # as `Event` itself does; to be called with so many arguments costs more

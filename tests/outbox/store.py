@@ -14,7 +14,7 @@ from outbox import database, lease
 from outbox.batch import Receipt, Wait
 from outbox.emit import Options, emit
 from outbox.event import LANE_COUNT, Event, EventId, Lane, RelayId
-from outbox.log import FETCH
+from outbox.log import fetch
 from outbox.outcome import Reason
 
 Store = AsyncConnection[TupleRow]
@@ -50,8 +50,8 @@ async def incarnate(store: Store, *, lease_seconds: float = 60) -> RelayId:
 async def event(store: Store, **options: Unpack[Options]) -> Event:
     """An event that has just been emitted, as the relay reads it."""
     event_id = await emit(store, "t", {}, **options)
-    [row] = await rows(store, FETCH, {"ids": [event_id]})
-    return Event(*row)
+    [emitted] = await fetch(store, [event_id])
+    return emitted
 
 
 async def events(store: Store, count: int, **options: Unpack[Options]) -> list[Event]:
