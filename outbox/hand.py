@@ -32,9 +32,12 @@ class Hand:
         self._own = LowWater(cursor)
         self._earlier: list[tuple[Sequence[Lane], LowWater]] = []
 
-    def __contains__(self, event_id: EventId) -> bool:
-        """Tell whether an event was read, is not settled, and its lane was not given up meanwhile."""
-        return event_id in self._own or any(event_id in water for _, water in self._earlier)
+    def missing(self, event_ids: Iterable[EventId]) -> set[EventId]:
+        """Return those of these events that it does not have."""
+        missing = set(event_ids)
+        for water in self._waters():
+            missing = water.missing(missing)
+        return missing
 
     def __len__(self) -> int:
         """How many events there are; without those that were spilled."""

@@ -139,6 +139,10 @@ class LowWater:
         """Tell whether an event is in hand."""
         return event_id in self._by_event
 
+    def missing(self, event_ids: set[EventId]) -> set[EventId]:
+        """Return those of these events that are not in hand."""
+        return event_ids.difference(self._by_event)
+
     @property
     def in_hand_count(self) -> int:
         """How many events are in hand."""
@@ -202,9 +206,9 @@ class LowWater:
         """Take events of the current window, in the order of their ids, in hand; it is read up to a position."""
         current = self._windows[-1]
         current.position = position
-        for event in events:
-            current.in_hand[event.id] = event
-            self._by_event[event.id] = current
+        event_ids = [event.id for event in events]
+        current.in_hand.update(zip(event_ids, events, strict=True))
+        self._by_event.update(dict.fromkeys(event_ids, current))
 
     def settled(self, event_ids: Iterable[EventId]) -> None:
         """Let events go; ids that are not in hand came from elsewhere."""

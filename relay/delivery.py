@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from outbox.event import Event
+from outbox.event import Event, EventId
 from outbox.ledger import Step, may_be_live, open_intent
 from outbox.outcome import Reason
 from outbox.resolution import Resolution
+from outbox.suspects import Suspicion
 
 
 @dataclass(slots=True, eq=False)
@@ -65,6 +67,17 @@ class Delivery:
     def is_in_doubt(self) -> bool:
         """Whether it waited as unknown though no step says why: recovery, or its handler, holds that it may be live."""
         return self.reason is Reason.UNKNOWN and self.resolution is None and not self.may_be_live
+
+
+def from_log(event: Event, steps: Mapping[EventId, list[Step]], known: Suspicion) -> Delivery:
+    """Return the delivery of an event that comes from the log, with what predecessors did of it: nearly always none."""
+    delivery = Delivery(event)
+    if event.id in steps:
+        delivery.steps = steps[event.id]
+    if known.relay_died or known.crashes:
+        delivery.crash_count = known.crashes.get(event.id, 0)
+        delivery.suspect = known.relay_died or delivery.crash_count > 0
+    return delivery
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from outbox.ledger import Step, load_steps
 from outbox.log import LogReader, take_snapshot
 from outbox.low_water import Cursor, Departure
 from outbox.suspects import Suspicion, load_suspicion
-from relay.delivery import Delivery
+from relay.delivery import Delivery, from_log
 from relay.doorbell import Doorbell
 from relay.metrics import RelayMetrics
 from relay.spill import SPILLED_MAX, Spill
@@ -43,7 +43,7 @@ class Reader:
         aside: As that one; for lanes that are read aside.
         slice_count: The most events that one statement returns.
         doorbell: When to look.
-        offer: Takes a delivery.
+        offer: Takes deliveries, in the order in which they may run.
         in_hand_max: Reading pauses while so many events are read and not settled, but for those of hot keys, and at
             twice as many: the bound on memory.
         spill: Takes what is read of hot keys.
@@ -56,7 +56,7 @@ class Reader:
     aside: AsyncConnection[TupleRow]
     slice_count: int
     doorbell: Doorbell
-    offer: Callable[[Delivery], None]
+    offer: Callable[[Sequence[Delivery]], None]
     in_hand_max: int
     metrics: RelayMetrics
     spill: Spill
@@ -211,13 +211,10 @@ class Reader:
             event_ids = [event.id for event in events]
             steps = await load_steps(self.connection, event_ids)
             known = await load_suspicion(self.connection, event_ids)
-            events = [event for event in events if event.id in log.hand]  # their lane may be given up meanwhile
-        self.metrics.read(event.type for event in events)
-        for event in events:
-            if self.spill.passes(log, event):
-                crash_count = known.crashes.get(event.id, 0)
-                suspect = known.relay_died or crash_count > 0
-                self.offer(Delivery(event, steps=steps.get(event.id, []), suspect=suspect, crash_count=crash_count))
+            if gone := log.hand.missing(event_ids):  # their lane was given up meanwhile
+                events = [event for event in events if event.id not in gone]
+        self.metrics.read([event.type for event in events])
+        self.offer([from_log(event, steps, known) for event in self.spill.passing(log, events)])
         if log.unread_count > self.in_hand_max:
             await self.spill.pass_over(log, events)
 

@@ -27,7 +27,7 @@ from outbox.ledger import load_steps
 from outbox.log import LogReader, fetch
 from outbox.low_water import Spilled
 from outbox.suspects import load_suspicion
-from relay.delivery import Delivery
+from relay.delivery import Delivery, from_log
 from relay.metrics import RelayMetrics
 from relay.scheduler import Scheduler
 
@@ -57,7 +57,7 @@ class Spill:
     Attributes:
         connection: Shared with the reader: each statement is on its own.
         scheduler: Gives back what is queued.
-        offer: Takes a delivery.
+        offer: Takes deliveries, in the order in which they may run.
         in_hand_max: The room that hot keys may not fill.
         on_room: Called when ids are fewer.
         metrics: Events emitted.
@@ -66,7 +66,7 @@ class Spill:
 
     connection: AsyncConnection[TupleRow]
     scheduler: Scheduler
-    offer: Callable[[Delivery], None]
+    offer: Callable[[Sequence[Delivery]], None]
     in_hand_max: int
     on_room: Callable[[], None]
     metrics: RelayMetrics
@@ -83,8 +83,11 @@ class Spill:
             await self._bring_back()
             self.on_room()
 
-    def passes(self, log: LogReader, event: Event) -> bool:
-        """Tell whether an event that was just read may be offered; one of a hot key is spilled instead."""
+    def passing(self, log: LogReader, events: Sequence[Event]) -> Sequence[Event]:
+        """Return what may be offered of events that were just read; those of a hot key are spilled instead."""
+        return [event for event in events if self._passes(log, event)] if self._hot else events
+
+    def _passes(self, log: LogReader, event: Event) -> bool:
         hot = self._hot.get(event.key) if event.key is not None else None
         if hot is None:
             return True
@@ -105,7 +108,7 @@ class Spill:
 
         A key that takes much of them is hot where handlers don't keep up with it. Raises psycopg.Error.
         """
-        for key, count in Tally(event.key for event in events).most_common(_KEYS_PASSED_OVER_MAX):
+        for key, count in Tally([event.key for event in events]).most_common(_KEYS_PASSED_OVER_MAX):
             if key is None or count * _KEYS_PASSED_OVER_MAX < len(events):
                 continue
             if key not in self._hot:
@@ -231,9 +234,6 @@ class Spill:
                 hot.spilled.popleft()
                 if hot.spilled and self._has_room(hot):
                     self._wanted.set()
-            for event in back:
-                crash_count = known.crashes.get(event.id, 0)
-                suspect = known.relay_died or crash_count > 0
-                self.offer(Delivery(event, steps=steps.get(event.id, []), suspect=suspect, crash_count=crash_count))
+            self.offer([from_log(event, steps, known) for event in back])
             if not hot.spilled and self._has_room(hot):
                 del self._hot[key]

@@ -6,7 +6,7 @@ import heapq
 import math
 import time
 from collections import Counter as Tally
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -55,7 +55,7 @@ class Timers:
     Attributes:
         connection: In autocommit; the guard looks on it too.
         holds: Taken over from the database with every look.
-        offer: Takes a delivery.
+        offer: Takes deliveries.
         park: Takes a due event that must wait behind another one of its sequence.
         resume: Takes a paused delivery, with the reason why it was paused.
         is_listening: Tells whether notifications are heard.
@@ -64,7 +64,7 @@ class Timers:
 
     connection: AsyncConnection[TupleRow]
     holds: Holds
-    offer: Callable[[Delivery], None]
+    offer: Callable[[Sequence[Delivery]], None]
     park: Callable[[Delivery, Park], None]
     resume: Callable[[Delivery, DeferReason], None]
     is_listening: Callable[[], bool]
@@ -263,4 +263,4 @@ class Timers:
             if due.blocked and not (due.cancelled or due.expired or delivery.has_open_intent):
                 self.park(delivery, Park(Reason.PARKED, math.inf))
             else:
-                self.offer(delivery)
+                self.offer([delivery])

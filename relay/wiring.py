@@ -217,12 +217,12 @@ class Relay:
         """Write what is left to write of lanes of which nothing is in flight, and free them."""
         await self.settler.release(lambda: self.reader.departed(lanes))
 
-    def offer(self, delivery: Delivery) -> None:
-        """A delivery has come from the log or from its wait: queue it, or park it behind its sequence."""
-        if self.scheduler.offer(delivery):
-            self.workers.wake()
-        else:
-            self.settler.settle(delivery, Park(Reason.PARKED, math.inf))
+    def offer(self, deliveries: Sequence[Delivery]) -> None:
+        """Deliveries have come from the log or from their wait: queue each, or park it behind its sequence."""
+        for delivery in deliveries:
+            if not self.scheduler.offer(delivery):
+                self.settler.settle(delivery, Park(Reason.PARKED, math.inf))
+        self.workers.wake()
 
     def pause(self, delivery: Delivery, seconds: float, reason: DeferReason) -> None:
         """A delivery stays in memory for a while, unless its lane is given up."""

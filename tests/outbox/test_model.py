@@ -361,7 +361,7 @@ class LogMachine(RuleBasedStateMachine):
             del self.owner[lane]
 
     def _spill(self, relay: Relay, event: Event) -> None:
-        [reader] = [reader for reader in relay.readers if event.id in reader.hand]
+        [reader] = [reader for reader in relay.readers if not reader.hand.missing([event.id])]
         behind = next((each for each in reversed(relay.spilled) if each.lane == event.lane), None)
         spilled = reader.hand.spill(event, behind)
         assert spilled is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import LiteralString
 
 import anyio
@@ -38,9 +39,9 @@ async def test_lanes_that_are_taken_while_a_snapshot_is_on_its_way_are_not_read_
     offered: list[Delivery] = []
     read = anyio.Event()
 
-    def offer(delivery: Delivery) -> None:
-        offered.append(delivery)
-        if delivery.event.payload:
+    def offer(deliveries: Sequence[Delivery]) -> None:
+        offered.extend(deliveries)
+        if any(delivery.event.payload for delivery in deliveries):
             read.set()
 
     lane = (await event(store, key="k")).lane
@@ -84,8 +85,9 @@ async def test_what_is_kept_of_hot_keys_has_a_bound(
     metrics = RelayMetrics(CollectorRegistry(), ["t"])
     scheduler = Scheduler()
 
-    def offer(delivery: Delivery) -> None:
-        scheduler.offer(delivery)
+    def offer(deliveries: Sequence[Delivery]) -> None:
+        for delivery in deliveries:
+            scheduler.offer(delivery)
 
     async with await connect(database, application_name="outbox-test", settings=PLANNER_SETTINGS) as connection:
         polling = settings(database, poll_unlistened_seconds=0.01)

@@ -156,9 +156,9 @@ async def test_an_event_is_due_once_where_its_wait_is_found_before_it_is_told(
     offered: list[Delivery] = []
     found = [anyio.Event(), anyio.Event(), anyio.Event()]
 
-    def offer(delivery: Delivery) -> None:
+    def offer(deliveries: Sequence[Delivery]) -> None:
         found[len(offered)].set()
-        offered.append(delivery)
+        offered.extend(deliveries)
 
     first = Delivery(await event(store))
     told: list[Sequence[Delivery]] = []

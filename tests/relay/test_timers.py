@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import anyio
 import pytest
 
@@ -26,8 +28,8 @@ async def test_what_is_long_due_in_a_lane_taken_during_a_look_is_found_next(data
     offered: list[Delivery] = []
     found = anyio.Event()
 
-    def offer(delivery: Delivery) -> None:
-        offered.append(delivery)
+    def offer(deliveries: Sequence[Delivery]) -> None:
+        offered.extend(deliveries)
         found.set()
 
     async with await connect(database, application_name="outbox-test") as connection:
