@@ -35,6 +35,8 @@ from publisher.variants import Account, Connections
 DAY = 86_400.0
 CONTAINERS_MAX = 400
 PAGE_REELS_MAX = 30
+QUOTA_MAX = 1_000_000
+"""A larger figure is none: limits are in the hundreds (sheet 1.7)."""
 NEAR = 0.8
 """From this share of a limit on, each publish is preceded by a look."""
 ASK_SECONDS = 60.0
@@ -307,6 +309,9 @@ class Allowance:
         answer = await self.graph.get(Endpoint.PUBLISHING_LIMIT, path, self.token, {"fields": "config,quota_usage"})
         try:
             [row] = answer["data"]
-            return int(row["quota_usage"]), int(row["config"]["quota_total"])
-        except (KeyError, TypeError, ValueError):
+            usage, total = int(row["quota_usage"]), int(row["config"]["quota_total"])
+            if not (0 <= usage <= QUOTA_MAX and 0 <= total <= QUOTA_MAX):
+                raise ValueError
+            return usage, total
+        except (KeyError, TypeError, ValueError, OverflowError):
             raise NoAnswer("expected quota_usage and config in the publishing limit, found another shape") from None

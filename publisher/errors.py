@@ -20,6 +20,10 @@ class TokenUnreadable(PublisherError):
     """An access token can't be decrypted: another key encrypted it, or it was damaged."""
 
 
+class VariantUnreadable(PublisherError):
+    """A variant is there, and its media have another shape than the publisher reads."""
+
+
 class SettingsUnsuitable(PublisherError):
     """The publisher can't start with these settings."""
 

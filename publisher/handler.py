@@ -23,7 +23,7 @@ from outbox.handler import Handler, Runtime
 from outbox.ledger import Ledger
 from outbox.outcome import Dead, Defer, Hold, Outcome, Published, Reason, Retry, Unknown
 from publisher.allowance import Allowance, Allowances
-from publisher.errors import SettingsUnsuitable, TokenUnreadable
+from publisher.errors import SettingsUnsuitable, TokenUnreadable, VariantUnreadable
 from publisher.finder import Finder
 from publisher.gauges import Gauges
 from publisher.graph import GraphClient, open_graph
@@ -153,7 +153,11 @@ class VariantHandler:
             created = VariantCreated.model_validate(event.payload)
         except ValidationError as error:
             return Dead(_sentence("the payload of variant.created", error), "invalid_payload")
-        lookup = await self.variants.look_up(created)
+        try:
+            lookup = await self.variants.look_up(created)
+        except VariantUnreadable as error:
+            done = ledger.answer(PUBLISH)
+            return Dead(str(error), "media_unsuitable") if done is None else _published(done)
         variant, account = lookup.variant, lookup.account
         done = ledger.answer(PUBLISH)
         if variant is None or account is None:

@@ -25,27 +25,40 @@ class Together(Generic[Question, Answer]):
         self._answering = anyio.Lock(fast_acquire=True)
 
     async def ask(self, question: Question) -> Answer:
-        """Return the answer of the next statement; where that fails each who asked asks once more, and raises."""
+        """Return the answer of the next statement; where that fails each who asked asks alone, and raises."""
         mine = _Asked[Question, Answer](question)
         self._asked[mine] = None
         try:
             async with self._answering:
                 if not mine.answers:
-                    together = list(islice(self._asked, TOGETHER_MAX))
-                    answers = await self._answer([each.question for each in together])
-                    for each, answer in zip(together, answers, strict=True):
-                        each.answers.append(answer)
-                        self._asked.pop(each, None)
+                    await self._answer_with(mine)
         finally:
             self._asked.pop(mine, None)
         return mine.answers[0]
 
+    async def _answer_with(self, mine: _Asked[Question, Answer]) -> None:
+        together = [mine] if mine.is_alone else list(islice(self._asked, TOGETHER_MAX))
+        try:
+            answers = await self._answer([each.question for each in together])
+        except Exception:
+            if len(together) == 1:
+                raise
+            # One question may be what the statement fails for: it is not to harm the others.
+            for each in together:
+                each.is_alone = True
+                self._asked.pop(each, None)
+            together, answers = [mine], await self._answer([mine.question])
+        for each, answer in zip(together, answers, strict=True):
+            each.answers.append(answer)
+            self._asked.pop(each, None)
+
 
 class _Asked(Generic[Question, Answer]):
-    """A question, and its answer once there is one."""
+    """A question, its answer once there is one, and whether it is asked alone."""
 
-    __slots__ = ("answers", "question")
+    __slots__ = ("answers", "is_alone", "question")
 
     def __init__(self, question: Question) -> None:
         self.question = question
+        self.is_alone = False
         self.answers: list[Answer] = []

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, LiteralString
+from typing import LiteralString
 from uuid import UUID
 
 from psycopg import AsyncConnection
@@ -20,6 +20,7 @@ from psycopg_pool import AsyncConnectionPool
 from pydantic import BaseModel, ConfigDict
 
 from outbox.event import Event, EventId, JsonObject
+from publisher.errors import VariantUnreadable
 from publisher.placement import MediaType, Medium
 from publisher.together import Together
 
@@ -187,16 +188,21 @@ class Variants:
 
     connections: Connections
     hear_of_app: Callable[[int, float, float], None] | None = None
-    _together: Together[VariantCreated, Lookup] = field(init=False)
+    _together: Together[VariantCreated, tuple[TupleRow, float]] = field(init=False)
 
     def __post_init__(self) -> None:
         self._together = Together(self._read)
 
     async def look_up(self, created: VariantCreated) -> Lookup:
-        """Read one, with the statement that is for all who ask until it begins."""
-        return await self._together.ask(created)
+        """Read one, with the statement that is for all who ask until it begins.
 
-    async def _read(self, wanted: Sequence[VariantCreated]) -> list[Lookup]:
+        Raises:
+            VariantUnreadable: Its media are in no shape that can be published.
+        """
+        row, anchor = await self._together.ask(created)
+        return _lookup(row, anchor)
+
+    async def _read(self, wanted: Sequence[VariantCreated]) -> list[tuple[TupleRow, float]]:
         arguments = {
             "variant_ids": [created.variant_id for created in wanted],
             "account_ids": [created.account_id for created in wanted],
@@ -207,25 +213,35 @@ class Variants:
         *_, percent, age_seconds, regain_seconds = rows[0]
         if self.hear_of_app is not None and percent is not None:
             self.hear_of_app(percent, age_seconds, regain_seconds)
-        return [_lookup(row[:-3], anchor) for row in rows]
+        return [(row[:-3], anchor) for row in rows]
 
 
-def _lookup(row: tuple[Any, ...], anchor: float) -> Lookup:
+def _lookup(row: TupleRow, anchor: float) -> Lookup:
     variant_id, placement, status, media, *more, platform, remote_id, token_ciphertext, is_for, read_at, context = row
     variant = account = None
     if variant_id is not None:
-        variant = Variant(variant_id, placement, status, tuple(map(_medium, media)), *more)
+        try:
+            variant = Variant(variant_id, placement, status, tuple(map(_medium, media)), *more)
+        except (AttributeError, KeyError, TypeError, ValueError):
+            # The table's constraints see through a list around a medium, and some JSON can't be read at all.
+            raise VariantUnreadable(
+                f"expected each medium of variant {variant_id} to be an object with a kind and a URL, found another "
+                "shape; create another variant"
+            ) from None
     if platform is not None:
         account = Account(platform, remote_id, bytes(token_ciphertext))
     return Lookup(variant, account, bool(is_for), read_at, anchor, context)
 
 
 def _medium(item: JsonObject) -> Medium:
+    url, alt_text = item["url"], item.get("alt_text")
+    if not isinstance(url, str) or not isinstance(alt_text, str | None):
+        raise TypeError
     return Medium(
         media_type=MediaType(item["kind"]),
-        url=item["url"],
+        url=url,
         upload=bool(item.get("upload")),
-        alt_text=item.get("alt_text"),
+        alt_text=alt_text,
         user_tags=item.get("user_tags"),
     )
 

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from outbox.event import Event
 from outbox.ledger import Ledger, Step
-from publisher.errors import GraphError, NoAnswer, TokenUnreadable
+from publisher.errors import GraphError, NoAnswer, TokenUnreadable, VariantUnreadable
 from publisher.graph import GraphClient, open_graph
 from publisher.looker import intended_of
 from publisher.metrics import PublisherMetrics
@@ -54,10 +54,9 @@ class Verifier:
         ledger = Ledger(event, _write_nothing, steps)
         trail = Trail(ledger)
         try:
-            created = VariantCreated.model_validate(event.payload)
-        except ValidationError:
-            return Continues()
-        lookup = await self.variants.look_up(created)
+            lookup = await self.variants.look_up(VariantCreated.model_validate(event.payload))
+        except (ValidationError, VariantUnreadable):
+            return Continues()  # nothing is published of it
         variant, account = lookup.variant, lookup.account
         if variant is None or account is None or refusal_of(event, lookup, variant, account) is not None:
             return Continues()  # nothing is published of it

@@ -193,6 +193,13 @@ async def test_a_quota_that_can_not_be_asked_keeps_nothing_from_being_published(
     assert end.reason == "rate_limited"
 
 
+async def test_a_quota_beyond_all_bounds_is_none(stage: Stage) -> None:
+    """A figure that no column takes keeps nothing from being published, and costs no attempt."""
+    await stage.graph.control("PATCH", f"accounts/{(await stage.owner('instagram')).id}", {"quota_total": 10**12})
+    assert isinstance((await stage.play(await stage.approve("instagram image"))).end, Published)
+    assert await stage.rows("select from outbox.attempts") == []
+
+
 async def test_a_publish_beyond_the_quota_holds_the_account_until_its_window_has_room(stage: Stage) -> None:
     """9/2207042, though we believed in a place: Meta says how many count, our steps when the first one ceases to."""
     owner = await stage.owner("instagram")

@@ -14,7 +14,7 @@ from psycopg_pool import AsyncConnectionPool
 from pydantic import SecretStr
 
 from outbox.handler import Runtime
-from outbox.outcome import Dead, Defer, Hold, Published, Reason
+from outbox.outcome import Dead, Defer, Hold, Outcome, Published, Reason
 from publisher.handler import open_handler_with
 from publisher.tokens import KeyRing, generate_key
 from publisher.variants import LOOK_UP, Lookup, VariantCreated, Variants
@@ -94,6 +94,34 @@ async def test_one_that_breaks_off_leaves_the_others_to_be_read(stage: Stage) ->
             group.start_soon(look_up, scope)
         group.start_soon(_cancel, first)
     assert [lookup.variant.id for lookup in found if lookup.variant is not None] == [wanted.variant_id] * 2
+
+
+NESTED = (
+    '[[{"kind": "image", "url": "https://media.test/1.jpg"}], [{"kind": "image", "url": "https://media.test/2.jpg"}]]'
+)
+LISTED = (
+    NESTED.replace("[{", "{").replace("}]", "}").replace('"https://media.test/1.jpg"', '["https://media.test/1.jpg"]')
+)
+
+
+@pytest.mark.parametrize("media", [NESTED, LISTED])
+async def test_a_variant_whose_media_can_not_be_read_is_dead_and_harms_no_other(stage: Stage, media: str) -> None:
+    """It passes the table's constraints, and is looked up by the same statement as two others."""
+    events = [await stage.approve("instagram image") for _ in range(3)]
+    events.insert(2, await stage.create("instagram", placement="carousel", media=media))
+    ends: dict[int, Outcome] = {}
+
+    async def play(place: int) -> None:
+        ends[place] = (await stage.play(events[place])).end
+
+    async with anyio.create_task_group() as group:
+        for place in range(len(events)):
+            group.start_soon(play, place)
+    unreadable = ends.pop(2)
+    assert isinstance(unreadable, Dead)
+    assert unreadable.reason == "media_unsuitable"
+    assert [type(end) for end in ends.values()] == [Published] * 3
+    assert await stage.rows("select from outbox.attempts") == []
 
 
 async def test_variants_are_looked_up_by_their_primary_keys(stage: Stage) -> None:
