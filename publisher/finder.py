@@ -38,7 +38,7 @@ select
   d.event_id, e.payload, i.detail, i.created_at as intent_at,
   extract(epoch from clock_timestamp() - d.created_at)::float8 as age_seconds
 from outbox.steps as d
-join outbox.events as e on e.id = d.event_id
+join outbox.events as e on e.id = d.event_id and e.type = 'variant.created'
 join lateral (
   select s.detail, s.created_at
   from outbox.steps as s

@@ -309,7 +309,7 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
     except BaseException:
         response.close()
         raise
-    if response.connection is not None:  # the rest of a body that was answered too soon is still written
+    if response.connection is not None:  # a body that was answered too soon is sent no more: its task ends
         await response.wait_for_close()
     return body
 

@@ -74,6 +74,25 @@ async def test_posts_that_can_not_be_told_apart_stay_unknown(stage: Stage) -> No
     assert await stage.rows(FOUND) == []
 
 
+FOREIGN = """
+with event as (select outbox.emit(type => 'letter.written', payload => '{"to": "the greenhouse"}', key => 'post') as id)
+insert into outbox.steps (event_id, position, name, state, detail, relay_id, created_at)
+select id, p, 'publish', case p when 1 then 'intent' else 'done' end, '{"remote_id": null}', 1,
+  clock_timestamp() - interval '2 minutes'
+from event, generate_series(1, 2) as p
+"""
+
+
+async def test_what_other_handlers_publish_is_theirs(stage: Stage) -> None:
+    """A step of theirs may have the same name, and an answer without an id: nobody looks for it, and ours is found."""
+    await stage.execute(FOREIGN)
+    await unnamed(stage)
+    await stage.execute(AGE)
+    await stage.graph.advance(LAG_SECONDS)
+    await finder(stage).look()
+    assert len(await stage.rows(FOUND)) == 1
+
+
 async def test_what_was_found_goes_with_its_event(stage: Stage) -> None:
     """Pruning leaves nothing behind for long."""
     await stage.execute(
