@@ -7,6 +7,7 @@ may end the event.
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -192,7 +193,7 @@ class VariantHandler:
         allowance = Allowance(self.allowances, account, event.id, graph, token)
         saga = self._saga(event, ledger, lookup, placement, looked_for, allowance=allowance, refusal=refusal)
         outcome = await saga.run()
-        if isinstance(outcome, Hold) and outcome.reason == "token" and await self._has_new_token(created, account):
+        if _waits_for_a_token(outcome) and await self._has_new_token(created, account):
             # Meta refused the old one after a person had set it: this hold would wait for another new one for ever.
             return Defer(NEW_TOKEN_SECONDS, Reason.PROCESSING)
         return outcome
@@ -252,6 +253,11 @@ class VariantHandler:
         delay = self.settings.variant_retry_delay_seconds * 2**misses
         jitter = secrets.SystemRandom().uniform(1, 1 + JITTER)
         return Defer(delay * jitter, Reason.MISSING, error, context)
+
+
+def _waits_for_a_token(outcome: Outcome) -> bool:
+    """Tell whether an outcome is a hold without an end, which a new token ends."""
+    return isinstance(outcome, Hold) and outcome.reason in {"token", "account"} and math.isinf(outcome.delay_seconds)
 
 
 def _published(done: JsonObject) -> Published:

@@ -244,6 +244,27 @@ async def test_a_refusal_of_the_old_token_does_not_hold_the_account_for_the_new_
     assert isinstance(await stage.dispatch(await stage.approve("instagram image")), Hold)
 
 
+async def test_a_login_that_a_person_has_repaired_meanwhile_does_not_hold_the_account(stage: Stage) -> None:
+    """The old token met a checkpoint after the new one was set: what would release that hold has happened already."""
+    event, owner = await stage.approve("instagram image"), await stage.owner("instagram")
+    fault = await stage.graph.fault("list_stories", "pause_before")
+    await stage.graph.fault("publish_container", "error", code=190, subcode=459, times=None)
+    outcomes: list[Outcome] = []
+
+    async def dispatch() -> None:
+        outcomes.append(await stage.dispatch(event))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(dispatch)
+        assert (await stage.graph.control("GET", f"faults/{fault}/hit?timeout=30"))["hit"] is True
+        await add(stage, Owner(owner.id, "EAAfromAPerson"))
+        await stage.graph.control("POST", f"faults/{fault}/resume", {})
+    assert isinstance(outcomes[0], Defer)
+    await stage.graph.control("PATCH", f"accounts/{owner.id}", {"token": "EAAfromAPerson"})
+    assert isinstance(end := (await stage.play(event)).end, Hold)
+    assert end.reason == "account"
+
+
 @pytest.mark.parametrize(
     ("kind", "scope"), [("instagram image", "instagram_content_publish"), ("facebook image", "pages_manage_posts")]
 )
