@@ -44,6 +44,7 @@ _CHUNK_BYTES = 65_536
 _MOVED = frozenset({301, 302, 303, 307, 308})
 _NOTHING_LEFT = 416
 _WHOLE_SIZE = re.compile(r"bytes \*/([0-9]{1,18})")
+_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
 # Types that a host gives to what it does not know; all else has to be of the medium's kind.
 _SAYS_NOTHING = frozenset({"", "application/octet-stream", "binary/octet-stream", "application/mp4"})
 
@@ -164,6 +165,9 @@ class MediaClient:
                 return
             skip = 0 if response.status == 206 else offset
             before = offset - skip
+            if not _is_the_rest(response, offset):
+                # What is missing would pass for the end of the file.
+                raise MediaUnreachable("expected the rest of the file, found another part of it", is_refusal=True)
             if response.content_length is None:
                 raise MediaUnreachable(
                     "expected a media host that says how large the file is, found no Content-Length", is_refusal=True
@@ -280,6 +284,15 @@ def _is_sent_whole(response: aiohttp.ClientResponse, offset: int) -> bool:
     """Tell whether a host says that nothing is left of a file from an offset on (RFC 9110, 15.5.17)."""
     size = _WHOLE_SIZE.fullmatch(response.headers.get("Content-Range", ""))
     return bool(offset) and response.status == _NOTHING_LEFT and size is not None and int(size[1]) == offset
+
+
+def _is_the_rest(response: aiohttp.ClientResponse, offset: int) -> bool:
+    """Tell whether an answer goes from an offset to the end: a host may send less (RFC 9110, 14.2)."""
+    sent = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
+    if response.status != 206 or sent is None:
+        return True  # all of it, or a host that does not say which part
+    first, last, size = sent.groups()
+    return int(first) == offset and (size == "*" or int(last) + 1 == int(size))
 
 
 def _host(url: str) -> str:

@@ -349,6 +349,33 @@ async def test_an_address_that_meta_could_not_reach_is_not_reached_for(url: str,
     assert "169.254" not in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("content_range", "is_rest"),
+    [
+        ("bytes 100-999/1000", True),
+        ("bytes 100-499/1000", False),
+        ("bytes 0-899/1000", False),
+        ("bytes 100-999/*", True),
+    ],
+)
+async def test_a_part_of_the_rest_does_not_pass_for_all_of_it(content_range: str, is_rest: bool) -> None:
+    """A host may send less than it is asked for: a video would end there, and be published so."""
+    first, last = map(int, content_range.removeprefix("bytes ").partition("/")[0].split("-"))
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        assert request.headers["Range"] == "bytes=100-"
+        return web.Response(status=206, headers={"Content-Range": content_range}, body=bytes(last + 1 - first))
+
+    async with client_of(answer) as (client, url):
+        if is_rest:
+            async with client.stream(url, 100) as (size_bytes, _):
+                assert size_bytes == 1000
+        else:
+            with pytest.raises(MediaUnreachable, match="another part"):
+                async with client.stream(url, 100):
+                    pass
+
+
 async def test_a_medium_is_streamed_from_an_offset() -> None:
     """By a host that knows ranges, and by one that does not."""
     body = bytes(range(256)) * 1_000
