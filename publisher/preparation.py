@@ -244,8 +244,8 @@ class Preparation:
             case HandleState.FAILED:
                 return await self._media_failed(part, status)
             case HandleState.EXPIRED:
-                await self._discard(part, "it has expired")
-                return Defer(self._poll_seconds(part)[0], Reason.PROCESSING)
+                # Before it is old, as we count: that is no way to go on for ever.
+                return await self.replace([part], "it has expired")
             case _:
                 assert_never(status.state)
 

@@ -223,6 +223,17 @@ async def test_an_expired_container_is_made_again(stage: Stage) -> None:
     assert await stage.live_count() == 1
 
 
+async def test_containers_that_expire_at_once_are_given_up(stage: Stage) -> None:
+    """Each one counts against the account's 400 a day: a few are made, as of those that fail."""
+    body = '{"status_code": "EXPIRED", "status": "Expired", "id": "1"}'
+    await stage.graph.fault("container_status", "error", status=200, body=body, times=None)
+    end = (await stage.play(await stage.approve("instagram image"))).end
+    assert isinstance(end, Dead)
+    assert end.reason == "media_failed"
+    counts = (await stage.graph.control("GET", "counts"))["counts"]
+    assert counts["create_container"] == stage.settings.new_containers_max + 1
+
+
 async def test_an_expired_container_with_an_open_intent_waits_for_a_person(stage: Stage) -> None:
     """Nothing live, and the container can't tell any more: only a person may decide."""
     await stage.graph.fault("publish_container", "drop")
