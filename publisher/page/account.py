@@ -32,7 +32,7 @@ class Page:
 
     async def feed(self, since: datetime) -> tuple[LivePost, ...]:
         """Read the Page's posts back to an instant and an hour more, each with its text, and what it shows if told."""
-        return await self._texts(Endpoint.PAGE_FEED, "feed", "message", since, "attachments{media_type}")
+        return await self._texts(Endpoint.PAGE_FEED, "feed", "message", since, "attachments{media_type,type}")
 
     async def reels(self, since: datetime) -> tuple[LivePost, ...]:
         """Read the Page's reels back to an instant and an hour more, each with its text."""
@@ -57,7 +57,13 @@ class Page:
 
 
 def _post_type(attachments: Any) -> PostType | None:
-    """What a post of the feed shows (Meta: Post Attachments); None where it does not say: a mere text says nothing."""
+    """What a post of the feed shows (Meta: Post Attachments); None where it does not say: a mere text says nothing.
+
+    What is shared is a link, though its media type may be that of what it leads to: a video on YouTube is a video, of
+    the type video_share_youtube (seen in answers that projects recorded).
+    """
     rows = attachments.get("data") if isinstance(attachments, dict) else None
     first = rows[0] if isinstance(rows, list) and rows else None
-    return _POST_TYPES.get(str(first.get("media_type"))) if isinstance(first, dict) else None
+    if not isinstance(first, dict):
+        return None
+    return PostType.TEXT if "share" in str(first.get("type")).lower() else _POST_TYPES.get(str(first.get("media_type")))

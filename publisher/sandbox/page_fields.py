@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any, Final
 
 from publisher.sandbox.fields import Nested, Readers, pick, wanted, with_id
@@ -13,6 +14,8 @@ from publisher.sandbox.objects import DAY_SECONDS, Account, MediaProblem, Medium
 # Of something and a now.
 _At = tuple[Post, float]
 _VideoAt = tuple[Video, float]
+
+_VIDEO_LINK: Final = re.compile(r"https?://(?:www\.)?(?:youtube\.com|youtu\.be)/", re.IGNORECASE)
 
 
 def read_page(page: Account, requested: str | None) -> dict[str, Any]:
@@ -147,10 +150,16 @@ def _attachments(post: Post) -> Nested | None:
             else None,
         }
         if post.made_from
-        else {"media_type": "link", "type": "share", "url": post.details.link}
+        else _shared(str(post.details.link))
     ]
     known = frozenset({"media_type", "type", "target", "url", "subattachments", "title", "description"})
     return Nested(rows, ("media_type", "type", "target", "url", "subattachments"), known)
+
+
+def _shared(link: str) -> dict[str, object]:
+    """A link to a video is a video by its media type, too; that it is shared its type tells (reported by projects)."""
+    kinds = ("video", "video_share_youtube") if _VIDEO_LINK.match(link) else ("link", "share")
+    return {"media_type": kinds[0], "type": kinds[1], "url": link}
 
 
 def _linked_instagram(page: Account) -> dict[str, str] | None:

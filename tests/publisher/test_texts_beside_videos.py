@@ -46,3 +46,14 @@ async def test_a_link_whose_answer_was_lost_is_found(stage: Stage) -> None:
     assert isinstance(end, Published)
     assert end.result["verified"] == "reconciled"
     assert await stage.live_count() == 1
+
+
+@pytest.mark.parametrize("words", [{}, {"caption": "Ripe"}], ids=["link", "link and caption"])
+async def test_a_link_to_a_video_whose_answer_was_lost_is_found(stage: Stage, words: dict[str, Any]) -> None:
+    """Its attachment is a video, but one that is shared: no video of the Page's."""
+    await stage.graph.fault("create_post", "apply_then_drop")
+    link = "https://www.youtube.com/watch?v=tomatoes"
+    end = (await stage.play(await stage.create("facebook", placement="post", link=link, **words))).end
+    assert isinstance(end, Published)
+    assert end.result["verified"] == "reconciled"
+    assert await stage.live_count() == 1
