@@ -36,7 +36,7 @@ from publisher.placement import Placement
 from publisher.placements import place
 from publisher.reconcile import LOOKING_SECONDS_MAX
 from publisher.refresher import Refresher
-from publisher.refusal import refusal_of, token_refusal_of
+from publisher.refusal import refusal_of, timing_of, token_refusal_of
 from publisher.saga import Saga
 from publisher.settings import PublisherSettings
 from publisher.tokens import KeyRing, open_key_ring
@@ -170,6 +170,8 @@ class VariantHandler:
         was_begun = done is not None or ledger.open_intent() is not None
         if refusal is not None and (not was_begun or (done is None and event.key != account.key)):
             return refusal
+        if not was_begun and (timing := timing_of(event, lookup, variant)) is not None:
+            return timing
         # What the lookup brought of the app may be news from another relay.
         if not was_begun and (hold := self.meter.hold(account.key)) is not None:
             return hold

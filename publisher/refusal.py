@@ -1,15 +1,18 @@
-"""What makes a variant unfit to be published, found before any call. Pure."""
+"""What makes a variant unfit to be published, or not yet, found before any call. Pure."""
 
 from __future__ import annotations
 
 from pydantic import SecretStr
 
 from outbox.event import Event
-from outbox.outcome import Dead
+from outbox.outcome import Dead, Defer, Expired, Reason
 from publisher.placements import PLACEMENTS
 from publisher.texts import text_problem
 from publisher.tokens import is_instagram_login
 from publisher.variants import Account, Lookup, Variant
+
+# So often a variant that was put off is looked at: it may be due earlier again.
+PUT_OFF_SECONDS_MAX = 3600.0
 
 
 def refusal_of(event: Event, lookup: Lookup, variant: Variant, account: Account) -> Dead | None:
@@ -42,6 +45,24 @@ def refusal_of(event: Event, lookup: Lookup, variant: Variant, account: Account)
             "wrong_key",
         )
     return None
+
+
+def timing_of(event: Event, lookup: Lookup, variant: Variant) -> Defer | Expired | None:
+    """Say that a variant is not to be published now, where it has got other times since its event was emitted.
+
+    An event's own times stand: one that has become due earlier is published when its event is.
+    """
+    now = lookup.now()
+    if event.expires_at is not None and variant.expires_at is not None and variant.expires_at <= now:
+        return Expired(
+            f"the deadline of variant {variant.id}, which came after the event, passed before it was published"
+        )
+    if variant.publish_at is None or variant.publish_at <= now:
+        return None
+    why = (
+        f"variant {variant.id} is due later than when its event was emitted, at {variant.publish_at:%Y-%m-%dT%H:%M:%SZ}"
+    )
+    return Defer(min((variant.publish_at - now).total_seconds(), PUT_OFF_SECONDS_MAX), Reason.PROCESSING, why)
 
 
 def token_refusal_of(variant: Variant, account: Account, token: SecretStr) -> Dead | None:

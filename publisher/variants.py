@@ -31,6 +31,7 @@ select
     'kind', v.media_type, 'url', v.media_url, 'upload', v.upload, 'alt_text', v.alt_text, 'user_tags', v.user_tags
   )) end),
   v.caption, v.link, v.collaborators, v.location_id, v.cover_url, v.thumb_offset_ms, v.share_to_feed, v.video_title,
+  v.publish_at, v.expires_at,
   a.platform, a.remote_id, a.token_ciphertext,
   a.id = v.account_id or exists (
     select from social.variant_accounts as further where further.variant_id = v.id and further.account_id = a.id
@@ -149,6 +150,8 @@ class Variant:
     thumb_offset_ms: int | None = None
     share_to_feed: bool | None = None
     video_title: str | None = None
+    publish_at: datetime | None = None
+    expires_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import anyio
@@ -14,8 +15,9 @@ from psycopg_pool import AsyncConnectionPool
 from pydantic import SecretStr
 
 from outbox.handler import Runtime
-from outbox.outcome import Dead, Defer, Hold, Outcome, Published, Reason
+from outbox.outcome import Dead, Defer, Expired, Hold, Outcome, Published, Reason
 from publisher.handler import open_handler_with
+from publisher.refusal import PUT_OFF_SECONDS_MAX
 from publisher.tokens import KeyRing, generate_key
 from publisher.variants import LOOK_UP, Lookup, VariantCreated, Variants
 from tests.publisher.stage import Stage
@@ -272,6 +274,31 @@ async def test_a_changed_variant_gets_a_new_container(stage: Stage) -> None:
     assert isinstance((await stage.play(event)).end, Published)
     assert await stage.graph.live_count("other.jpg") == 1
     assert await stage.live_count() == 1
+
+
+async def test_a_variant_that_was_put_off_is_not_published_before(stage: Stage) -> None:
+    """Its event keeps the time at which it was emitted; what people see of the variant is what counts."""
+    event = await stage.approve("instagram image")
+    await stage.execute("update social.content_variants set publish_at = clock_timestamp() + interval '3 hours'")
+    outcome = await stage.dispatch(event)
+    assert isinstance(outcome, Defer)
+    assert outcome.delay_seconds == PUT_OFF_SECONDS_MAX
+    assert await stage.trail(event) == []
+    await stage.execute("update social.content_variants set publish_at = clock_timestamp() - interval '1 minute'")
+    assert isinstance((await stage.play(event)).end, Published)
+    assert await stage.live_count() == 1
+
+
+@pytest.mark.parametrize("has_deadline", [True, False])
+async def test_a_deadline_that_was_brought_forward_holds(stage: Stage, has_deadline: bool) -> None:
+    """But for an event without one, as a replay is: whoever replays a variant that has expired wants it published."""
+    event = await stage.approve("instagram image")
+    if has_deadline:
+        event = event._replace(expires_at=datetime.now(UTC) + timedelta(hours=1))
+    await stage.execute("update social.content_variants set expires_at = clock_timestamp() - interval '1 minute'")
+    end = (await stage.play(event)).end
+    assert isinstance(end, Expired if has_deadline else Published)
+    assert await stage.live_count() == (0 if has_deadline else 1)
 
 
 async def test_a_token_of_another_key_holds_and_names_neither(stage: Stage) -> None:
