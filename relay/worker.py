@@ -146,7 +146,8 @@ class Workers:
             self.put_back(delivery)
 
     def give_up(self, lanes: Collection[Lane]) -> None:
-        """End the handlers that work on events of these lanes, and put the events back."""
+        """End the handlers that work on events of these lanes, begin none more, and put the events back."""
+        self._given_up.update([delivery for delivery in self._resolving if delivery.event.lane in lanes])
         for delivery, scope in self._running.items():
             if delivery.event.lane in lanes:
                 self._given_up.add(delivery)
@@ -174,8 +175,8 @@ class Workers:
                 self._one_is_waking = False
                 continue
             self.wake()
-            if delivery.resolution is not None and await self._resolve(delivery, delivery.resolution):
-                instead: Outcome | Park | GiveUp | None = self._at_a_persons_word(delivery, delivery.resolution)
+            if delivery.resolution is not None:
+                instead = await self._obey(delivery, delivery.resolution)
             else:
                 instead = self._without_handler(delivery)
             self._conclude(delivery, instead or await self._handle(delivery, scope))
@@ -183,6 +184,14 @@ class Workers:
             if turns >= _TURNS_MAX or self.settler_is_ready():
                 turns = 0
                 await checkpoint()
+
+    async def _obey(self, delivery: Delivery, resolution: Resolution) -> Outcome | Park | GiveUp | PutBack | None:
+        """Have a person's decision written, and return what becomes of the delivery; None: it is dispatched."""
+        is_live = await self._resolve(delivery, resolution)
+        if delivery in self._given_up:
+            self._given_up.discard(delivery)
+            return PutBack()
+        return self._at_a_persons_word(delivery, resolution) if is_live else self._without_handler(delivery)
 
     async def _resolve(self, delivery: Delivery, resolution: Resolution) -> bool:
         """Make the step that a person's decision says, and tell whether it is that something is live."""

@@ -113,6 +113,25 @@ async def test_a_suspect_is_alone_though_a_persons_decision_is_being_written() -
     assert bench.together_max == 1
 
 
+async def test_no_handler_begins_for_a_lane_that_was_given_up_while_a_decision_was_written() -> None:
+    """It has had its time: the next owner goes on with the step."""
+    bench, put_back = Bench(), list[Delivery]()
+    resolved = delivery("k", steps=[INTENT])
+    resolved.resolution = Resolution(INTENT.position, INTENT.name, False, None, "absent", "dana")
+    workers = bench.workers()
+    workers.put_back = put_back.append
+    async with anyio.create_task_group() as group:
+        await group.start(workers.run)
+        workers.scheduler.offer(resolved)
+        workers.wake()
+        await anyio.wait_all_tasks_blocked()
+        workers.give_up([resolved.event.lane])
+        bench.stepped.set()
+        await anyio.wait_all_tasks_blocked()
+        group.cancel_scope.cancel()
+    assert (put_back, bench.together_max) == ([resolved], 0)
+
+
 async def test_a_deferral_of_no_time_does_not_spin() -> None:
     """A handler that asks to be called again at once gets a moment of others' time first."""
     bench = Bench(outcome=Defer(0, Reason.PROCESSING))
