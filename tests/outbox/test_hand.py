@@ -66,12 +66,8 @@ class HandMachine(RuleBasedStateMachine):
         if any(each.lane == lane for each in self.spilled):
             return
         for reader in self.readers:
-            behind: Spilled | None = None
             for event in [event for event in reader.hand.events() if event.lane == lane][1:]:
-                kept = reader.hand.spill(event, behind)
-                assert kept is not None
-                self.spilled.setdefault(kept, []).append(event)
-                behind = kept
+                self._spill(reader, event)
 
     @precondition(lambda self: bool(self.spilled))
     @rule(count=st.integers(1, 3))
@@ -138,6 +134,16 @@ class HandMachine(RuleBasedStateMachine):
         some, reader.unread = reader.unread[:count], reader.unread[count:]
         if some:
             reader.hand.read(some, some[-1].id)
+            hot = {each.lane for each in self.spilled}
+            for event in some:
+                if event.lane in hot:  # it comes behind those that are spilled
+                    self._spill(reader, event)
+
+    def _spill(self, reader: Reader, event: Event) -> None:
+        behind = next((each for each in reversed(self.spilled) if each.lane == event.lane), None)
+        kept = reader.hand.spill(event, behind)
+        assert kept is not None
+        self.spilled.setdefault(kept, []).append(event)
 
     def _between(self, cursor: Cursor, lane: Lane) -> list[Event]:
         """What a window holds behind the cursor's position, and has not ended."""
