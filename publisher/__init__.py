@@ -3,7 +3,7 @@
     handler.py                 variant.created -> Outcome; the border where the payload is checked
       |- variants.py           reads the variant by its primary key; tells what a miss looked like
       |    |- together.py      one statement for all who ask; allowance.py has it, too
-      |- refusal.py            pure: what makes a variant unfit; texts.py has captions that Instagram would refuse
+      |- refusal.py            pure: what makes a variant unfit, or not yet due; texts.py what Instagram would refuse
       |- placements.py         pure: from a variant to its placement; the table of all of them
       |- tokens.py             the key ring for access tokens at rest
       |- meter.py              how near accounts and app are to their call limits; shared through social.usage

@@ -64,7 +64,8 @@ def instant(value: object) -> datetime | None:
     """Return Meta's time stamps: ISO 8601 with +0000, or seconds as text or number."""
     try:
         if isinstance(value, str) and not value.isdecimal():
-            return datetime.fromisoformat(value)
+            found = datetime.fromisoformat(value)
+            return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
         if isinstance(value, str | int | float):
             return datetime.fromtimestamp(float(value), UTC)
     except (ValueError, OverflowError, OSError):

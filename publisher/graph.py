@@ -157,7 +157,10 @@ class GraphClient:
     async def _upload(
         self, upload_url: str, token: SecretStr, headers: Mapping[str, str], body: Forwarded | None = None
     ) -> JsonObject:
-        host = urlsplit(upload_url).hostname
+        try:
+            host = urlsplit(upload_url).hostname
+        except ValueError:
+            host = None
         if host not in {UPLOAD_HOST, urlsplit(self._base).hostname}:
             raise NotSent(
                 f"expected an upload address at {UPLOAD_HOST}, found another host; the token was not sent there"

@@ -57,6 +57,7 @@ async def test_what_is_no_list_is_no_answer() -> None:
     ("value", "expected"),
     [
         ("2026-08-01T11:44:36+0000", datetime(2026, 8, 1, 11, 44, 36, tzinfo=UTC)),
+        ("2026-08-01T11:44:36", datetime(2026, 8, 1, 11, 44, 36, tzinfo=UTC)),
         ("1785584684", datetime(2026, 8, 1, 11, 44, 44, tzinfo=UTC)),
         (1785584684, datetime(2026, 8, 1, 11, 44, 44, tzinfo=UTC)),
         ("yesterday", None),
@@ -64,7 +65,7 @@ async def test_what_is_no_list_is_no_answer() -> None:
     ],
 )
 def test_time_comes_as_text_or_as_seconds(value: object, expected: datetime | None) -> None:
-    """Instagram writes ISO 8601 without a colon in the offset, Facebook seconds as text."""
+    """Instagram writes ISO 8601 without a colon in the offset, Facebook seconds as text; without offset it is UTC."""
     assert instant(value) == expected
 
 

@@ -184,11 +184,12 @@ async def test_the_token_is_in_no_address_and_the_proof_goes_along() -> None:
     assert "appsecret_proof" not in post_url
 
 
-async def test_an_upload_goes_to_metas_host_only() -> None:
-    """An address elsewhere in an answer does not get the token."""
+@pytest.mark.parametrize("address", ["https://evil.example/upload", "/upload", "https://["])
+async def test_an_upload_goes_to_metas_host_only(address: str) -> None:
+    """An address elsewhere in an answer does not get the token, nor does what is none."""
     async with graph_that(always("{}")) as graph:
         with pytest.raises(NotSent):
-            await graph.upload("https://evil.example/upload", TOKEN, "https://a.example/b.mp4")
+            await graph.upload(address, TOKEN, "https://a.example/b.mp4")
 
 
 @pytest.mark.parametrize("takes", [True, False], ids=["takes", "is stuck"])
