@@ -49,7 +49,7 @@ ended as (
     event_id, outcome, reason, attempts, deferrals, result, error, relay_id, dispatched_at
   )
   select
-    t.event_id, t.outcome, t.reason, t.attempts, t.deferrals, t.result, t.error, fence.id,
+    t.event_id, t.outcome, t.reason, coalesce(t.attempts, 0), coalesce(t.deferrals, 0), t.result, t.error, fence.id,
     clock_timestamp() - t.dispatched_seconds_ago * interval '1 second'
   from fence, jsonb_to_recordset($3::jsonb) as t (
     event_id bigint, outcome text, reason text, attempts integer, deferrals integer, result jsonb, error text,
