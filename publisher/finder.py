@@ -139,7 +139,13 @@ class Finder:
 
     async def _fitting(self, unnamed: Unnamed, placement: Placement) -> list[str]:
         handles, detail = unnamed.detail["handles"], unnamed.detail
-        others = await unnamed_elsewhere(self.connections, unnamed.event_id, detail["account"], unnamed.intent_at)
+        others = await unnamed_elsewhere(
+            self.connections,
+            unnamed.event_id,
+            detail["account"],
+            unnamed.intent_at,
+            is_story=placement.name == "story",
+        )
         if others and not placement.names_its_handle:
             return []
         sight = await placement.look(handles, unnamed.intent_at)

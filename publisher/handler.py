@@ -222,7 +222,9 @@ class VariantHandler:
             ledger=ledger,
             trail=trail,
             known_elsewhere=partial(known_elsewhere, self.connections, event.id),
-            unnamed_elsewhere=partial(unnamed_elsewhere, self.connections, event.id, event.key or ""),
+            unnamed_elsewhere=partial(
+                unnamed_elsewhere, self.connections, event.id, event.key or "", is_story=intended.name == "story"
+            ),
             settings=self.settings,
             metrics=self.metrics,
         )

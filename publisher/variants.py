@@ -82,7 +82,7 @@ select remote_id from social.found_posts where remote_id = any(%(remote_ids)s) a
 """
 
 # A list that lags shows another event's post as new: what that one could not name, since shortly before an intent, may
-# be it.
+# be it. Stories are in a list of their own; an intent of the first release, which names no placement, is one.
 UNNAMED_ELSEWHERE: LiteralString = """
 select count(*)
 from outbox.steps as d
@@ -91,6 +91,7 @@ where d.name = 'publish' and d.state = 'done' and d.detail @> '{"remote_id": nul
   and exists (
     select from outbox.steps as i
     where i.event_id = d.event_id and i.state = 'intent' and i.detail ->> 'account' = %(account)s
+      and (coalesce(i.detail ->> 'placement', 'story') = 'story') = %(is_story)s
       and i.created_at > %(intent_at)s - interval '20 minutes'
   )
   and not exists (select from social.found_posts as f where f.event_id = d.event_id)
@@ -279,9 +280,14 @@ async def known_elsewhere(connections: Connections, event_id: EventId, remote_id
     return frozenset(row[0] for row in rows)
 
 
-async def unnamed_elsewhere(connections: Connections, event_id: EventId, account: str, intent_at: datetime) -> int:
-    """Count other events of an account that were published since shortly before an intent, nobody knows as what."""
-    arguments = {"event_id": event_id, "account": account, "intent_at": intent_at}
+async def unnamed_elsewhere(
+    connections: Connections, event_id: EventId, account: str, intent_at: datetime, *, is_story: bool
+) -> int:
+    """Count other events of an account that were published since shortly before an intent, nobody knows as what.
+
+    Only those in the list in which it would be: the stories', or the posts'.
+    """
+    arguments = {"event_id": event_id, "account": account, "intent_at": intent_at, "is_story": is_story}
     async with connections.connection() as connection:
         row = await (await connection.execute(UNNAMED_ELSEWHERE, arguments)).fetchone()
     assert row is not None

@@ -74,6 +74,15 @@ async def test_posts_that_can_not_be_told_apart_stay_unknown(stage: Stage) -> No
     assert await stage.rows(FOUND) == []
 
 
+async def test_a_story_without_a_name_keeps_no_feed_post_from_having_one(stage: Stage) -> None:
+    """They are in different lists: what is new among the posts can't be the story."""
+    await unnamed(stage)
+    await stage.graph.fault("publish_container", "apply_then_drop")
+    end = (await stage.play(await stage.approve("instagram feed"))).end
+    assert isinstance(end, Published)
+    assert end.result["remote_id"] is not None
+
+
 FOREIGN = """
 with event as (select outbox.emit(type => 'letter.written', payload => '{"to": "the greenhouse"}', key => 'post') as id)
 insert into outbox.steps (event_id, position, name, state, detail, relay_id, created_at)
