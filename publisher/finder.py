@@ -30,6 +30,7 @@ from publisher.variants import Connections, VariantCreated, Variants, known_else
 EVERY_SECONDS = 300.0
 FIRST_LOOK_SECONDS = 60.0
 GROWTH = 4
+PAGE = 100
 
 log = structlog.get_logger()
 
@@ -49,8 +50,9 @@ join lateral (
 where d.name = 'publish' and d.state = 'done' and d.detail @> '{"remote_id": null}'
   and d.created_at > clock_timestamp() - interval '1 day'
   and not exists (select from social.found_posts as f where f.event_id = d.event_id)
-order by d.created_at
-limit 100
+  and d.event_id > %(after)s
+order by d.event_id
+limit %(count)s
 """
 
 STORE: LiteralString = """
@@ -98,17 +100,27 @@ class Finder:
 
     async def look(self) -> None:
         """Look for each post that is due, and forget those whose event is gone."""
-        async with self.connections.connection() as connection:
-            async with connection.cursor(row_factory=class_row(Unnamed)) as cursor:
-                unnamed = await (await cursor.execute(UNNAMED)).fetchall()
-            await connection.execute(FORGET)
-        for gone in self.looks.keys() - {each.event_id for each in unnamed}:
+        page, seen = await self._page(after=0), set[EventId]()
+        while page:
+            for each in page:
+                seen.add(each.event_id)
+                looked = self.looks.get(each.event_id, 0)
+                if each.age_seconds >= FIRST_LOOK_SECONDS * GROWTH**looked:
+                    self.looks[each.event_id] = looked + 1
+                    await self._look_for(each)
+            page = await self._page(after=page[-1].event_id)
+        for gone in self.looks.keys() - seen:
             del self.looks[gone]
-        for each in unnamed:
-            looked = self.looks.get(each.event_id, 0)
-            if each.age_seconds >= FIRST_LOOK_SECONDS * GROWTH**looked:
-                self.looks[each.event_id] = looked + 1
-                await self._look_for(each)
+        async with self.connections.connection() as connection:
+            await connection.execute(FORGET)
+
+    async def _page(self, *, after: int) -> list[Unnamed]:
+        """Return some, by their events: that many are never found is not to keep others from being looked for."""
+        async with (
+            self.connections.connection() as connection,
+            connection.cursor(row_factory=class_row(Unnamed)) as cursor,
+        ):
+            return await (await cursor.execute(UNNAMED, {"after": after, "count": PAGE})).fetchall()
 
     async def _look_for(self, unnamed: Unnamed) -> None:
         """Store the one post that fits. A look that fails is one look: nobody waits for it."""

@@ -6,7 +6,8 @@ import pytest
 
 from outbox.event import Event
 from outbox.outcome import Published, Unknown
-from publisher.finder import FORGET, UNNAMED, Finder
+from publisher import finder as finding
+from publisher.finder import FORGET, Finder
 from publisher.graph import GraphClient
 from publisher.handler import VariantHandler
 from tests.publisher.stage import Stage
@@ -47,7 +48,9 @@ async def test_a_post_is_found_once_its_list_shows_it(stage: Stage) -> None:
     assert await stage.rows(FOUND) == [(event.id, live["media_id"], True)]
     [(result,)] = await stage.rows("select result from social.publish_jobs")
     assert result["remote_id"] == live["media_id"]
-    assert await stage.rows(UNNAMED) == []
+    again.looks.clear()
+    await again.look()
+    assert again.looks == {}
 
 
 async def test_looks_grow_rarer(stage: Stage) -> None:
@@ -81,6 +84,23 @@ async def test_a_story_without_a_name_keeps_no_feed_post_from_having_one(stage: 
     end = (await stage.play(await stage.approve("instagram feed"))).end
     assert isinstance(end, Published)
     assert end.result["remote_id"] is not None
+
+
+async def test_those_that_are_not_found_keep_no_other_from_being_looked_for(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many come before it."""
+    monkeypatch.setattr(finding, "PAGE", 1)
+    for _ in range(2):
+        await unnamed(stage)
+    await stage.graph.fault("list_media", "error", skip=1, status=200, body='{"data": []}')
+    await stage.graph.fault("publish_container", "apply_then_drop")
+    event = await stage.approve("instagram feed")
+    assert isinstance((await stage.play(event)).end, Published)
+    await stage.execute(AGE)
+    await stage.graph.advance(LAG_SECONDS)
+    await finder(stage).look()
+    assert [row[0] for row in await stage.rows(FOUND)] == [event.id]
 
 
 FOREIGN = """
