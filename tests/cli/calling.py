@@ -23,6 +23,7 @@ from relay.cli import main
 from tests.processes import ROOT
 
 PROGRAM: Final = Path(sys.prefix) / "bin" / "outbox"
+BENCHMARKS: Final = ("drain", "latency", "fairness", "emit", "idle", "horizon", "pipeline", "recovery", "traces")
 
 
 @dataclass(frozen=True, slots=True)

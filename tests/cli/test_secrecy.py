@@ -26,7 +26,7 @@ from publisher.sandbox.server import serve
 from publisher.sandbox.settings import SandboxSettings
 from publisher.tokens import KeyRing, generate_key
 from relay.cli.application import build
-from tests.cli.calling import PROGRAM, Outbox, run, started, watch_top
+from tests.cli.calling import BENCHMARKS, PROGRAM, Outbox, run, started, watch_top
 from tests.cli.test_usage import leaves
 from tests.crash.theatre import environment
 from tests.operations.histories import Histories
@@ -126,7 +126,7 @@ ELSEWHERE: Final = {
     "demo": "takes no address and no token; everything it shows is of its own making",
     **{
         f"bench {name}": "its events are of its own making; tests/bench looks for the password of its address"
-        for name in ("drain", "latency", "emit", "idle", "horizon", "pipeline", "recovery", "traces")
+        for name in BENCHMARKS
     },
 }
 

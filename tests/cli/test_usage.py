@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 
 from relay.cli import BAD_USAGE, FAILED, main
 from relay.cli.application import build
-from tests.cli.calling import PROGRAM, Outbox, run
+from tests.cli.calling import BENCHMARKS, PROGRAM, Outbox, run
 
 COMMANDS = ["migrate", "relay", "sandbox", "demo", "settings", "emit", "events", "show", "replay", "cancel", "release"]
 COMMANDS += [
@@ -53,7 +53,7 @@ READING = [
     *("relay", "sandbox", "demo", "settings", "events", "show", "stats", "top", "replays", "holds", "relays", "lanes"),
     *("doctor", "check-media", "operations", "completion"),
     *("unknown list", "accounts list", "accounts show", "accounts generate-key"),
-    *(f"bench {name}" for name in ("drain", "latency", "emit", "idle", "horizon", "pipeline", "recovery", "traces")),
+    *(f"bench {name}" for name in BENCHMARKS),
 ]
 UNAUDITED = ["emit", "migrate"]
 
