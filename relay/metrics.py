@@ -6,8 +6,7 @@ Age is measured, not only depth: a queue that reads zero may be one that nobody 
 from __future__ import annotations
 
 import math
-from collections import Counter as Tally
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
@@ -131,9 +130,9 @@ class RelayMetrics:
         self.database_up = Gauge("outbox_database_up", "1 while the lease is renewed in time.", registry=registry)
         self._announce()
 
-    def read(self, types: Iterable[str]) -> None:
-        """Count events that were read, a slice at a time."""
-        for event_type, count in Tally(types).items():
+    def read(self, counts: Mapping[str, int]) -> None:
+        """Count events that were read, so many of each type."""
+        for event_type, count in counts.items():
             self.emitted.labels(self.type_label(event_type)).inc(count)
 
     def type_label(self, event_type: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter as Tally
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -40,7 +41,7 @@ class Reader:
 
     Attributes:
         connection: In autocommit, with the planner settings of `outbox.database.PLANNER_SETTINGS`.
-        aside: As that one; for lanes that are read aside.
+        aside: As that one; for lanes that are read aside, and for what else is of hot keys.
         slice_count: The most events that one statement returns.
         doorbell: When to look.
         offer: Takes deliveries, in the order in which they may run.
@@ -213,7 +214,7 @@ class Reader:
             known = await load_suspicion(self.connection, event_ids)
             if gone := log.hand.missing(event_ids):  # their lane was given up meanwhile
                 events = [event for event in events if event.id not in gone]
-        self.metrics.read([event.type for event in events])
+        self.metrics.read(Tally([event.type for event in events]))
         self.offer([from_log(event, steps, known) for event in self.spill.passing(log, events)])
         if log.unread_count > self.in_hand_max:
             await self.spill.pass_over(log, events)

@@ -55,7 +55,7 @@ class Spill:
     """Holds the ids of what is read of hot keys, and brings back the events in their order.
 
     Attributes:
-        connection: Shared with the reader: each statement is on its own.
+        connection: Shared with lanes that are read aside: nobody but hot keys waits for what takes long there.
         scheduler: Gives back what is queued.
         offer: Takes deliveries, in the order in which they may run.
         in_hand_max: The room that hot keys may not fill.
@@ -202,7 +202,7 @@ class Spill:
         if spilled is None:
             return  # its lane was given up
         self._hot[event.key] = hot
-        self.metrics.read([event.type] * len(event_ids))  # of a key's events most are of one type
+        self.metrics.read({event.type: len(event_ids)})  # of a key's events most are of one type
         if not hot.spilled or hot.spilled[-1] is not spilled:
             hot.spilled.append(spilled)
         self.count += len(event_ids)

@@ -94,6 +94,7 @@ class Relay:
     ) -> Relay:
         """Wire the services; none of them has a lane yet."""
         reading = await connect("outbox-reader", database.PLANNER_SETTINGS)
+        aside = await connect("outbox-reader-aside", database.PLANNER_SETTINGS)
         relay = cls(guard, lanes)
         relay.settler = Settler(
             connection=await connect("outbox-settler"),
@@ -121,7 +122,7 @@ class Relay:
             settings, reading, lease.relay_id, metrics, lanes, relay.timers.look, relay.lanes_changed
         )
         relay.spill = Spill(
-            connection=reading,
+            connection=aside,
             scheduler=relay.scheduler,
             offer=relay.offer,
             in_hand_max=settings.in_hand_max,
@@ -130,7 +131,7 @@ class Relay:
         )
         relay.reader = Reader(
             connection=reading,
-            aside=await connect("outbox-reader-aside", database.PLANNER_SETTINGS),
+            aside=aside,
             slice_count=settings.slice_count,
             doorbell=relay.doorbell,
             offer=relay.offer,
