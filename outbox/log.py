@@ -189,7 +189,7 @@ class LogReader:
         return self._listing is None and not self.catching_up and target in (None, self.cursor.window)
 
     async def unlist(self, key: str) -> array[int]:
-        """Take what is listed of a key, and not read, out of what will be read, and return the ids; see `spill_unread`.
+        """Take what is listed of a key, and not read, out of what is read, and return it, for `Hand.spill_unread`.
 
         Raises psycopg.Error.
         """

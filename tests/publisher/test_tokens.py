@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
 import anyio
@@ -11,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from psycopg import AsyncConnection
 from pydantic import SecretStr
 
+from outbox.event import Event
 from outbox.outcome import Defer, Hold, Outcome, Published
 from publisher.accounts import add_account, rotate_keys, show_account
 from publisher.errors import AccountInvalid
@@ -223,10 +226,10 @@ async def test_a_token_that_a_person_sets_meanwhile_stays(stage: Stage) -> None:
     assert stage.metric("outbox_token_refreshes_total", result="refreshed") == 0
 
 
-async def test_a_refusal_of_the_old_token_does_not_hold_the_account_for_the_new_one(stage: Stage) -> None:
-    """The old one was refused after a person had set it: nobody would set a third."""
-    event, owner = await stage.approve("instagram image"), await stage.owner("instagram")
-    fault = await stage.graph.fault("create_container", "pause_before")
+@asynccontextmanager
+async def dispatched_as_far_as(stage: Stage, event: Event, call: str) -> AsyncIterator[list[Outcome]]:
+    """Dispatch an event, which stands before a call for the block, and then goes on; gives a list for its outcome."""
+    fault = await stage.graph.fault(call, "pause_before")
     outcomes: list[Outcome] = []
 
     async def dispatch() -> None:
@@ -235,9 +238,16 @@ async def test_a_refusal_of_the_old_token_does_not_hold_the_account_for_the_new_
     async with anyio.create_task_group() as group:
         group.start_soon(dispatch)
         assert (await stage.graph.control("GET", f"faults/{fault}/hit?timeout=30"))["hit"] is True
+        yield outcomes
+        await stage.graph.control("POST", f"faults/{fault}/resume", {})
+
+
+async def test_a_refusal_of_the_old_token_does_not_hold_the_account_for_the_new_one(stage: Stage) -> None:
+    """The old one was refused after a person had set it: nobody would set a third."""
+    event, owner = await stage.approve("instagram image"), await stage.owner("instagram")
+    async with dispatched_as_far_as(stage, event, "create_container") as outcomes:
         await stage.graph.control("PATCH", f"accounts/{owner.id}", {"token": "EAAfromAPerson"})
         await add(stage, Owner(owner.id, "EAAfromAPerson"))
-        await stage.graph.control("POST", f"faults/{fault}/resume", {})
     assert isinstance(outcomes[0], Defer)
     assert isinstance((await stage.play(event)).end, Published)
     await stage.graph.control("PATCH", f"accounts/{owner.id}", {"token_state": "expired"})
@@ -247,18 +257,9 @@ async def test_a_refusal_of_the_old_token_does_not_hold_the_account_for_the_new_
 async def test_a_login_that_a_person_has_repaired_meanwhile_does_not_hold_the_account(stage: Stage) -> None:
     """The old token met a checkpoint after the new one was set: what would release that hold has happened already."""
     event, owner = await stage.approve("instagram image"), await stage.owner("instagram")
-    fault = await stage.graph.fault("list_stories", "pause_before")
     await stage.graph.fault("publish_container", "error", code=190, subcode=459, times=None)
-    outcomes: list[Outcome] = []
-
-    async def dispatch() -> None:
-        outcomes.append(await stage.dispatch(event))
-
-    async with anyio.create_task_group() as group:
-        group.start_soon(dispatch)
-        assert (await stage.graph.control("GET", f"faults/{fault}/hit?timeout=30"))["hit"] is True
+    async with dispatched_as_far_as(stage, event, "list_stories") as outcomes:
         await add(stage, Owner(owner.id, "EAAfromAPerson"))
-        await stage.graph.control("POST", f"faults/{fault}/resume", {})
     assert isinstance(outcomes[0], Defer)
     await stage.graph.control("PATCH", f"accounts/{owner.id}", {"token": "EAAfromAPerson"})
     assert isinstance(end := (await stage.play(event)).end, Hold)
