@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter as Tally
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Final, LiteralString
@@ -106,14 +107,16 @@ class Sown:
     kind: str
 
 
-async def sow(ground: Ground, accounts: Sequence[str], dice: Random, numbers: range) -> dict[str, Sown]:
-    """Create a variant for each number, of any placement; a few expire soon. Return them by id."""
+async def sow(
+    ground: Ground, accounts: Sequence[str], dice: Random, numbers: range, *, expiring: float = EXPIRING
+) -> dict[str, Sown]:
+    """Create a variant for each number, of any placement; this share of them expires soon. Return them by id."""
     sown: dict[str, Sown] = {}
     async with await database.connect(ground.dsn, application_name="chaos") as connection:
         assert numbers.stop <= FILE_COUNT
         for number in numbers:
             kind, account = choose(accounts, dice)
-            expires_seconds = dice.uniform(0.5, 20) if dice.random() < EXPIRING else None
+            expires_seconds = dice.uniform(0.5, 20) if dice.random() < expiring else None
             statement, arguments = kind.variant(account, ground.media_url, f"{number}", expires_seconds=expires_seconds)
             row = await (await connection.execute(statement, arguments)).fetchone()
             assert row is not None
@@ -138,16 +141,19 @@ async def trouble_accounts(ground: Ground, dice: Random, held: Tally[str], stop:
         if len(events) < LEFT_IN_PEACE:
             await anyio.sleep(0.5)
             continue
-        reason, trouble = dice.choice((("token", _lose_token), ("account", _restrict)))
-        held[reason] += await trouble(ground, dice.choice(events)[1], dice)
+        reason, trouble = dice.choice((("token", without_token), ("account", _restricted)))
+        account = dice.choice(events)[1]
+        async with trouble(ground, account, dice):
+            held[reason] += await until_held(ground, account, reason, seconds=TROUBLE_SECONDS_MAX)
 
 
-async def _lose_token(ground: Ground, account: str, dice: Random) -> bool:
-    """A new token, and nothing else, lets its events go on."""
+@asynccontextmanager
+async def without_token(ground: Ground, account: str, dice: Random) -> AsyncGenerator[None]:
+    """Let an account's token be worth nothing. Only the new one that it gets at the end lets its events go on."""
     platform, _, remote_id = account.partition(":")
     state = dice.choice(("expired", "password_changed"))
     await ground.graph.control("PATCH", f"accounts/{remote_id}", {"token_state": state})
-    is_held = await _until_held(ground, account, "token")
+    yield
     token = f"EAA{dice.randbytes(20).hex()}"
     await ground.graph.control("PATCH", f"accounts/{remote_id}", {"token": token})
     async with await database.connect(ground.dsn, application_name="chaos") as connection:
@@ -159,27 +165,27 @@ async def _lose_token(ground: Ground, account: str, dice: Random) -> bool:
             name="greenhouse",
             token=SecretStr(token),
         )
-    return is_held
 
 
-async def _restrict(ground: Ground, account: str, _dice: Random) -> bool:
-    """A person acts in the app, and releases the account once no call of it is refused any more."""
+@asynccontextmanager
+async def _restricted(ground: Ground, account: str, _dice: Random) -> AsyncGenerator[None]:
+    """Have an account's calls refused until, at the end, a person has acted in the app and releases it."""
     platform, _, remote_id = account.partition(":")
     endpoints, answer = RESTRICTED[platform]
     faults = [
         await ground.graph.fault(endpoint, "error", times=None, account=remote_id, **answer) for endpoint in endpoints
     ]
-    is_held = await _until_held(ground, account, "account")
+    yield
     for fault in faults:
         await ground.graph.control("DELETE", f"faults/{fault}")
     # A call that was refused before may hold it once more.
-    await _until_held(ground, account, "account", seconds=0 if is_held else 1)
+    await until_held(ground, account, "account", seconds=1)
     async with await database.connect(ground.dsn, application_name="chaos") as connection:
         await connection.execute(RELEASE, [account])
-    return is_held
 
 
-async def _until_held(ground: Ground, account: str, reason: str, *, seconds: float = TROUBLE_SECONDS_MAX) -> bool:
+async def until_held(ground: Ground, account: str, reason: str, *, seconds: float) -> bool:
+    """Wait until the account is held for this reason; tell whether it was within so many seconds."""
     deadline = time.monotonic() + seconds
     async with await database.connect(ground.dsn, application_name="chaos") as connection:
         while not (await (await connection.execute(HELD, [account, reason])).fetchall()):

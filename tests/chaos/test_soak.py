@@ -39,6 +39,11 @@ async def test_each_variant_is_live_once_or_says_why_not(tmp_path: Path, capsys:
     with capsys.disabled():
         print(f"\nsoak: seed {SEED}, {VARIANT_COUNT} variants under each of {', '.join(REPUBLISH)}", flush=True)
     async with open_ground(tmp_path, dice, relay_count=RELAY_COUNT, environment=soak.RELAYS) as ground:
+        # Before anything fails by chance, one account is certain to need a person: with few variants none else may.
+        [account] = await open_accounts(ground, ("instagram",))
+        async with soak.without_token(ground, account, dice):
+            sown |= await soak.sow(ground, [account], dice, range(1), expiring=0)
+            assert await soak.until_held(ground, account, "token", seconds=STUCK_SECONDS)
         await ground.graph.use(
             chances={"seed": SEED, **soak.CHANCES},
             stories_lag_seconds=soak.LISTS_LAG_SECONDS,
@@ -70,13 +75,11 @@ async def test_each_variant_is_live_once_or_says_why_not(tmp_path: Path, capsys:
         print(f"soak: {killed_count} relays killed; holds: {dict(held)}; {faults}", flush=True)
     assert counts["published"] > len(sown) / 2
     assert sum(faults.values()) > 0
-    assert held.total() > 0
-    assert killed_count > 0
 
 
 async def settle(ground: Ground, dice: Random) -> int:
     """Kill relays until every event has ended or waits for a person, and return how many; fail where none ends."""
-    killed_count, before, kill_at, deadline = 0, -1, VARIANT_COUNT, 0.0
+    killed_count, before, kill_at, deadline = 0, -1, VARIANT_COUNT + 1, 0.0
     while events := await anyio.to_thread.run_sync(soak.left, ground.dsn):
         if len(events) != before:
             before, deadline = len(events), time.monotonic() + STUCK_SECONDS
