@@ -38,8 +38,8 @@ GRANTS: Final[Mapping[str, Mapping[str, str]]] = {
         ),
         "delete": "outbox.dispatches outbox.holds outbox.waiting social.found_posts",
         "execute": (
-            "outbox.begin_verify_only outbox.compare_cluster outbox.mark_verified outbox.prunable outbox.prune "
-            "outbox.recent_variants outbox.recognise_cluster"
+            "outbox.begin_verify_only outbox.compare_cluster outbox.mark_verified outbox.notify outbox.prunable "
+            "outbox.prune outbox.recent_variants outbox.recognise_cluster"
         ),
     },
     "outbox_operator": {

@@ -28,7 +28,7 @@ with joined as (
   values (%(name)s, %(version)s, clock_timestamp() + %(lease_seconds)s * interval '1 second')
   returning id
 )
-select id, case when pg_notification_queue_usage() < 0.9 then pg_notify('outbox', 'lanes') end from joined
+select id, outbox.notify('lanes') from joined
 """
 
 RENEW: LiteralString = """
@@ -51,7 +51,7 @@ with retired as (
   )
   returning r.id, r.name
 )
-select id, name, case when pg_notification_queue_usage() < 0.9 then pg_notify('outbox', 'lanes') end from retired
+select id, name, outbox.notify('lanes') from retired
 """
 """A relay whose row is locked is writing, or another one retires it: the next look finds what became of it."""
 
@@ -88,7 +88,7 @@ BEGIN_LEAVING: LiteralString = """
 with leaving as (
   update outbox.relays set leaving_at = clock_timestamp() where id = %(relay_id)s and retired_at is null
 )
-select case when pg_notification_queue_usage() < 0.9 then pg_notify('outbox', 'lanes') end
+select outbox.notify('lanes')
 """
 
 LEAVE: LiteralString = """
@@ -98,7 +98,7 @@ with released as (
 retired as (
   update outbox.relays set retired_at = clock_timestamp() where id = %(relay_id)s and retired_at is null
 )
-select count(*), case when pg_notification_queue_usage() < 0.9 then pg_notify('outbox', 'lanes') end from released
+select count(*), outbox.notify('lanes') from released
 """
 
 MUTE: LiteralString = """

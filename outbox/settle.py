@@ -168,7 +168,7 @@ acquitted as (
 ),
 told as materialized (
   -- A key's events are all ours; the app's are every relay's.
-  select pg_notify('outbox', 'holds') from held where held.key = '' and pg_notification_queue_usage() < 0.9 limit 1
+  select outbox.notify('holds') from held where held.key = '' limit 1
 )
 """
 """What else there may be: holds to wait for $5, new holds $6, events that wait no more $7, that wait $8, tries $9,
@@ -213,7 +213,7 @@ saved as (
 released as (
   update outbox.lanes as l set relay_id = null from fence where l.lane = any ($2::smallint[])
 )
-select id, case when pg_notification_queue_usage() < 0.9 then pg_notify('outbox', 'lanes') end from fence
+select id, outbox.notify('lanes') from fence
 """
 )
 """Gives lanes up: what the next owner must know is written together with its being free to own them."""

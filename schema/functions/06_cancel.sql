@@ -25,7 +25,7 @@ begin
     perform outbox.record('cancel', 1, cancel.reason, event_id => cancel.event_id);
   end if;
   update outbox.waiting as w set due_at = clock_timestamp() where w.event_id = cancel.event_id;
-  perform pg_notify('outbox', 'waiting') where pg_notification_queue_usage() < 0.9;
+  perform outbox.notify('waiting');
 end
 $$;
 

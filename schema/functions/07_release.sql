@@ -29,7 +29,7 @@ begin
   ) as locked
   where w.event_id = locked.event_id;
   get diagnostics released_count = row_count;
-  perform pg_notify('outbox', 'holds') where pg_notification_queue_usage() < 0.9;
+  perform outbox.notify('holds');
   perform outbox.record('release', released_count, release.reason, key => release.key);
   return released_count;
 end

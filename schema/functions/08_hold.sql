@@ -44,7 +44,7 @@ begin
       standing.reason
       using errcode = 'OB007';
   end if;
-  perform pg_notify('outbox', 'holds') where pg_notification_queue_usage() < 0.9;
+  perform outbox.notify('holds');
   perform outbox.record(
     'hold', 0, hold.reason, key => hold.key, detail => jsonb_build_object('held_until', nullif(hold.held_until, 'infinity'))
   );

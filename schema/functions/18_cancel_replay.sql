@@ -33,7 +33,7 @@ begin
     for update of emitted
   ) as locked
   where w.event_id = locked.event_id;
-  perform pg_notify('outbox', 'waiting') where pg_notification_queue_usage() < 0.9;
+  perform outbox.notify('waiting');
   perform outbox.record(
     'cancel', cancelled_count, cancel_replay.reason, detail => jsonb_build_object('replay', cancel_replay.replay_id)
   );

@@ -41,7 +41,7 @@ as $$
     verified_at = null;
   select outbox.refuse_savepoint();
   select outbox.record('begin_verify_only', 0, begin_verify_only.reason);
-  select pg_notify('outbox', 'cluster') where pg_notification_queue_usage() < 0.9;
+  select outbox.notify('cluster');
 $$;
 
 comment on function outbox.begin_verify_only is 'From the commit on no relay works and no intent is written, until outbox.end_verify_only().';

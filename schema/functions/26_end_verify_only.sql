@@ -59,7 +59,7 @@ begin
     'end_verify_only', stamped_count, coalesce(end_verify_only.reason, known.verify_only_reason),
     detail => jsonb_build_object('began', known.verify_only_since, 'because', known.verify_only_reason)
   );
-  perform pg_notify('outbox', 'lanes') where pg_notification_queue_usage() < 0.9;
+  perform outbox.notify('lanes');
   return stamped_count;
 end
 $$;

@@ -108,7 +108,7 @@ begin
     );
   end if;
   update outbox.waiting as w set due_at = clock_timestamp() where w.event_id = resolve.event_id;
-  perform pg_notify('outbox', 'waiting') where pg_notification_queue_usage() < 0.9;
+  perform outbox.notify('waiting');
 end
 $$;
 

@@ -38,7 +38,7 @@ begin
       clock_timestamp() + case when decided_at > clock_timestamp() - interval '1 minute' then interval '1 second' else interval '1 minute' end
     );
     -- The relay believes that it waits as long as it said.
-    perform pg_notify('outbox', 'waiting') where pg_notification_queue_usage() < 0.9;
+    perform outbox.notify('waiting');
   end if;
   return new;
 end
