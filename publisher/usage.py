@@ -7,7 +7,8 @@
 | `X-Page-Usage`               | the account           | as X-App-Usage; not documented any more        |
 
 All figures are whole percentages; any of the three that reaches 100 throttles. A header that is missing says nothing:
-it is not zero (Meta: Rate Limits; sheet 5.2).
+it is not zero. A business has a row for each of its use cases, and a limit each: those of advertising and messages say
+nothing of publishing (Meta: Rate Limits; sheet 5.2).
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ HEADERS_MAX = 4096
 
 FIGURES = ("call_count", "total_time", "total_cputime")
 REGAIN = "estimated_time_to_regain_access"
+
+OTHER_USE_CASES = frozenset({"ads_insights", "ads_management", "custom_audience", "leadgen", "messenger"})
+"""All that Meta names beside `instagram` and `pages`. A row of another name, or of none, counts."""
 
 SLOW_PERCENT = 75
 """From here on the calls of an account are spread (sheet 5.3)."""
@@ -112,8 +116,14 @@ def _read_figures(text: str) -> Usage | None:
 @lru_cache(HEADERS_MAX)
 def _read_account(business: str | None, page: str | None) -> Usage | None:
     """One call of an Instagram account has two entries, the business's and the account's: either throttles it."""
-    entries = [entry for rows in _parsed(business).values() if isinstance(rows, list) for entry in rows]
+    entries = [
+        entry for rows in _parsed(business).values() if isinstance(rows, list) for entry in filter(_counts, rows)
+    ]
     return _highest([*entries, _parsed(page)])
+
+
+def _counts(entry: object) -> bool:
+    return not isinstance(entry, dict) or str(entry.get("type")) not in OTHER_USE_CASES
 
 
 def _highest(entries: Iterable[Any]) -> Usage | None:

@@ -16,7 +16,17 @@ from publisher.accounts import show_account
 from publisher.gauges import Gauges
 from publisher.handler import VariantHandler, open_handler_with
 from publisher.meter import Meter
-from publisher.usage import APP, HELD_PERCENT, HOUR, SLOW_PERCENT, Pace, Usage, pause_seconds, read_usage
+from publisher.usage import (
+    APP,
+    HELD_PERCENT,
+    HOUR,
+    SLOW_PERCENT,
+    Pace,
+    Usage,
+    pause_seconds,
+    read_usage,
+    regain_seconds,
+)
 from tests.publisher.kinds import KIND
 from tests.publisher.stage import Stage
 
@@ -27,6 +37,12 @@ INSTAGRAM = (
     '{"645699291956344":[{"type":"instagram","call_count":1,"total_cputime":1,"total_time":1,'
     '"estimated_time_to_regain_access":0}],"17841472020051826":[{"type":"instagram","call_count":3,"total_cputime":1,'
     '"total_time":1,"estimated_time_to_regain_access":0}]}'
+)
+# Of a business that advertises and answers messages, too.
+OTHER_USE_CASES = (
+    '{"645699291956344":[{"type":"ads_management","call_count":100,"estimated_time_to_regain_access":60},'
+    '{"type":"ads_insights","total_time":97},{"type":"custom_audience","call_count":91},{"type":"leadgen","call_count":92},'
+    '{"type":"messenger","call_count":93}%s]}'
 )
 STATES = "select quota_state, percent from social.account_states"
 
@@ -41,6 +57,9 @@ STATES = "select quota_state, percent from social.account_states"
             {"X-Business-Use-Case-Usage": '{"1":[{"call_count":97,"estimated_time_to_regain_access":19}]}'},
             {KEY: Usage(97, 1140)},
         ),
+        ({"X-Business-Use-Case-Usage": OTHER_USE_CASES % ""}, {}),
+        ({"X-Business-Use-Case-Usage": OTHER_USE_CASES % ',{"type":"pages","call_count":4}'}, {KEY: Usage(4)}),
+        ({"X-Business-Use-Case-Usage": OTHER_USE_CASES % ',{"type":"new","call_count":95}'}, {KEY: Usage(95)}),
         ({"X-Page-Usage": '{"call_count":76,"total_time":0,"total_cputime":0}'}, {KEY: Usage(76)}),
         ({"X-App-Usage": "{not json", "X-Business-Use-Case-Usage": '["what"]', "X-Page-Usage": "7"}, {}),
         ({"X-App-Usage": '{"call_count":"many","total_time":true,"total_cputime":-1}'}, {}),
@@ -50,6 +69,11 @@ STATES = "select quota_state, percent from social.account_states"
 def test_the_highest_figure_counts(headers: dict[str, str], found: dict[str, Usage]) -> None:
     """A header that is missing, or nonsense, says nothing: it is not zero."""
     assert read_usage(headers, KEY) == found
+
+
+def test_the_wait_of_another_use_case_is_not_waited_for() -> None:
+    """An error's, too: it is for what publishes that access comes back."""
+    assert regain_seconds({"X-Business-Use-Case-Usage": OTHER_USE_CASES % ""}) is None
 
 
 @pytest.mark.parametrize(
