@@ -258,7 +258,8 @@ class GraphClient:
         return self._settings.create_seconds if fetches_media else self._settings.read_seconds
 
     def _proof(self, token: SecretStr) -> dict[str, str]:
-        if self._settings.app_secret is None:
+        """Prove a call with the secret of the Facebook app; one of Instagram Login is its Instagram app's."""
+        if self._settings.app_secret is None or is_instagram_login(token):
             return {}
         return appsecret_proof(self._settings.proof, self._settings.app_secret, token, int(time.time()))
 

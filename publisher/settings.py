@@ -42,7 +42,9 @@ class PublisherSettings(Settings):
     app_id: str | None = Field(
         default=None, pattern=r"^[0-9]+$", description="The app's id; with app_secret it lets tokens be inspected."
     )
-    app_secret: SecretStr | None = Field(default=None, description="Signs calls with appsecret_proof when set.")
+    app_secret: SecretStr | None = Field(
+        default=None, description="Signs the calls of Facebook tokens with appsecret_proof when set."
+    )
     proof: ProofForm = Field(default=ProofForm.UNTIMED, description="The form of the proof; needs app_secret.")
 
     read_seconds: Seconds = Field(default=10, description="How long a read may take.")

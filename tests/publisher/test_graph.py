@@ -184,6 +184,23 @@ async def test_the_token_is_in_no_address_and_the_proof_goes_along() -> None:
     assert "appsecret_proof" not in post_url
 
 
+async def test_a_token_of_instagram_login_is_not_proved_with_the_secret_of_the_facebook_app() -> None:
+    """It is of an Instagram app, with a secret of its own: a proof with another is wrong, and Meta refuses the call."""
+    seen: list[str] = []
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        seen.append(f"{request.url} {await request.text()}")
+        return web.json_response({"id": "17"})
+
+    token = SecretStr("IGAAverysecrettoken")
+    async with graph_that(answer, app_secret="app secret") as graph:
+        await graph.post(Endpoint.CREATE_CONTAINER, "1/media", token, {"image_url": "https://a.example/b.jpg"})
+        await graph.get(Endpoint.CONTAINER, "17", token, {"fields": "status"})
+        await graph.refresh(token)
+    assert len(seen) == 3
+    assert not any("proof" in each for each in seen)
+
+
 @pytest.mark.parametrize("address", ["https://evil.example/upload", "/upload", "https://["])
 async def test_an_upload_goes_to_metas_host_only(address: str) -> None:
     """An address elsewhere in an answer does not get the token, nor does what is none."""

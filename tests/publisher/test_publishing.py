@@ -82,7 +82,8 @@ async def instagram_login(stage: Stage) -> AsyncIterator[None]:
 
 @pytest.mark.parametrize("kind", [kind for kind in ALL if kind.startswith("instagram") and not KIND[kind].upload])
 async def test_a_post_goes_live_through_instagrams_own_host(stage: Stage, kind: str) -> None:
-    """Every call of an account of Instagram Login goes to graph.instagram.com, and to no other host."""
+    """Every call of an account of Instagram Login goes to graph.instagram.com alone; the Facebook app proves none."""
+    await stage.graph.use(app_secret="app secret", require_proof=True)
     async with instagram_login(stage):
         play = await stage.play(await stage.approve(kind))
     assert isinstance(play.end, Published), play.outcomes
