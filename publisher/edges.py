@@ -13,7 +13,9 @@ from publisher.graph import GraphClient
 from publisher.placement import Endpoint
 
 PAGE_SIZE = "100"
-PAGES_MAX = 10
+PAGES_MAX = 100
+"""So many, of 100 each, are all that Instagram lists of an account (10,000; Meta: IG User Media). How far one is read
+its caller bounds by an instant."""
 
 
 async def read_edge(
@@ -31,7 +33,7 @@ async def read_edge(
     The next page is asked for by cursor: `paging.next` is a whole URL with the token in it.
 
     Raises:
-        NoAnswer: The list has no end in sight, or is not a list.
+        NoAnswer: The list has no end in sight, does not go on where it says so, or is not a list.
     """
     items: list[JsonObject] = []
     query = {**parameters, "limit": PAGE_SIZE}
@@ -48,7 +50,7 @@ async def read_edge(
             return items
         cursors = paging.get("cursors")
         after = cursors.get("after") if isinstance(cursors, dict) else None
-        if not isinstance(after, str):
+        if not isinstance(after, str) or after == query.get("after"):
             break
         query["after"] = after
     raise NoAnswer(f"expected the end of the list from {endpoint}, found more pages than can be read")

@@ -35,6 +35,27 @@ async def test_a_list_is_read_page_by_page() -> None:
     assert [item["id"] for item in items] == ["0", "1", "2"]
 
 
+async def test_all_that_an_account_lists_is_read() -> None:
+    """After a restore all posts since are looked at, and Instagram lists 10,000: 100 pages."""
+    async with graph_that(pages(100)) as graph:
+        items = await read_edge(graph, Endpoint.PAGE_FEED, "1/feed", TOKEN, {"fields": "id"})
+    assert len(items) == 100
+
+
+async def test_a_list_that_does_not_go_on_is_no_answer() -> None:
+    """The page that it names as the next one is the same again: it is asked for once."""
+    asked: list[str | None] = []
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        asked.append(request.query.get("after"))
+        return web.json_response({"data": [{"id": "1"}], "paging": {"cursors": {"after": "a"}, "next": "https://g"}})
+
+    async with graph_that(answer) as graph:
+        with pytest.raises(NoAnswer, match="more pages"):
+            await read_edge(graph, Endpoint.PAGE_FEED, "1/feed", TOKEN, {})
+    assert asked == [None, "a"]
+
+
 async def test_a_list_without_end_is_no_answer() -> None:
     """What was not seen must not pass for absent."""
     async with graph_that(pages(PAGES_MAX + 1)) as graph:
