@@ -46,7 +46,7 @@ tools: $(STAMP) ## install what checks the manifests of deploy/ (130 MB); apt-ge
 LOCK := uv pip compile --quiet --universal --generate-hashes --no-header
 lock: ## renew requirements.lock, and the locks of deploy/, of its build and of its checkers (needs uv)
 	$(LOCK) pyproject.toml --upgrade --extra dev -o requirements.lock
-	$(LOCK) pyproject.toml --no-annotate --constraint requirements.lock --extra sandbox -o deploy/requirements.lock
+	$(LOCK) pyproject.toml --no-annotate --constraint requirements.lock -o deploy/requirements.lock
 	echo hatchling | $(LOCK) - --no-annotate --constraint requirements.lock -o deploy/build.lock
 	$(LOCK) pyproject.toml --no-annotate --constraint requirements.lock --extra manifests -o tests/deploy/requirements.lock
 

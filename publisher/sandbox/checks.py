@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
+from publisher.sandbox import decoders
+from publisher.sandbox.decoders import MediaRule
 from publisher.sandbox.media import Inspector
 from publisher.sandbox.objects import Container, MediaProblem, Placement, Verdict, Video
 from publisher.sandbox.world import World
-
-if TYPE_CHECKING:
-    from publisher.sandbox.decoders import MediaRule
 
 GOOD = Verdict()
 
 
 class Checks:
-    """Chooses the rule; decoders are an optional extra, so they are imported where media is checked."""
+    """Chooses the rule for a medium, and has it held to that."""
 
     def __init__(self, world: World, inspector: Inspector) -> None:
         self._world = world
@@ -31,8 +30,6 @@ class Checks:
         """Check an image of a container, or a reel's cover."""
         if not self.are_on:
             return GOOD
-        from publisher.sandbox import decoders  # noqa: PLC0415  # an optional extra
-
         return await self._inspector.inspect(
             url,
             decoders.instagram_image(placement, self._world.switches),
@@ -43,8 +40,6 @@ class Checks:
         """Check a photo by its URL, or one that was sent."""
         if not self.are_on:
             return None
-        from publisher.sandbox import decoders  # noqa: PLC0415  # an optional extra
-
         if url:
             timeout_seconds = self._world.switches.media_timeout_seconds
             return (await self._inspector.inspect(url, decoders.PAGE_PHOTO, timeout_seconds=timeout_seconds)).problem
@@ -60,8 +55,6 @@ class Checks:
         return await self._inspector.inspect_file(file, self._video_rule(node))
 
     def _video_rule(self, node: Container | Video) -> MediaRule:
-        from publisher.sandbox import decoders  # noqa: PLC0415  # an optional extra
-
         if isinstance(node, Container):
             return decoders.instagram_video(node.placement)
         return decoders.page_video(node.placement, self._world.switches)

@@ -1,4 +1,4 @@
-"""Looks into media files. The only module that needs the optional extra `sandbox`."""
+"""Looks into media files."""
 
 from __future__ import annotations
 
@@ -7,18 +7,11 @@ from dataclasses import dataclass
 from typing import IO, Any, Final
 from xml.etree.ElementTree import ParseError
 
-from publisher.sandbox.errors import SandboxError
+from PIL import Image
+from pymediainfo import MediaInfo
+
 from publisher.sandbox.objects import MediaProblem, Placement, Verdict
 from publisher.sandbox.settings import Switches
-
-try:
-    from PIL import Image
-    from pymediainfo import MediaInfo
-except ImportError as missing:
-    raise SandboxError(
-        f"Checking media needs Pillow and pymediainfo, and {missing.name} is not installed: install "
-        "outbox-relay[sandbox], or set check_media to false (SANDBOX_CHECK_MEDIA=false)."
-    ) from missing
 
 _PIXELS_MAX: Final = 60_000_000
 _CONTAINERS: Final = frozenset({"MPEG-4", "QuickTime"})

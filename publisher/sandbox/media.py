@@ -7,15 +7,13 @@ import hashlib
 import logging
 import tempfile
 from collections.abc import Coroutine
-from typing import IO, TYPE_CHECKING, Final
+from typing import IO, Final
 
 import aiohttp
 import anyio
 
+from publisher.sandbox.decoders import MediaRule
 from publisher.sandbox.objects import MediaProblem, Verdict
-
-if TYPE_CHECKING:
-    from publisher.sandbox.decoders import MediaRule
 
 USER_AGENT: Final = "facebookexternalhit/1.1 (+http://www.facebook.com/externalhit_uatext.php)"
 _CHUNK_BYTES: Final = 65_536

@@ -45,11 +45,9 @@ async def serve(settings: SandboxSettings) -> AsyncIterator[Sandbox]:
     """Serve a sandbox until the block ends; calls that are held then are dropped, unapplied.
 
     Raises:
-        SandboxError: the port is taken, the host is not ours, checking media needs what is not installed, or the
-            state file can't be used.
+        SandboxError: the port is taken, the host is not ours, or the state file can't be used.
     """
     switches = settings.switches()
-    _require_decoders(switches)
     with nullcontext() if settings.state is None else owned(settings.state):
         async with _open(settings, switches) as sandbox:
             yield sandbox
@@ -66,7 +64,6 @@ async def _open(settings: SandboxSettings, switches: Switches) -> AsyncIterator[
     saver = None if settings.state is None else Saver(settings.state, world, clock, lambda: inspector.is_busy)
 
     def use_switches(changed: Switches) -> None:
-        _require_decoders(changed)
         world.switches = changed
         faults.use(changed.chances)
 
@@ -133,11 +130,6 @@ async def _listen(runner: web.ServerRunner, settings: SandboxSettings) -> int:
             f"({failed.strerror}): set SANDBOX_HOST and SANDBOX_PORT."
         ) from failed
     return int(runner.addresses[0][1])
-
-
-def _require_decoders(switches: Switches) -> None:
-    if switches.check_media:
-        from publisher.sandbox import decoders  # noqa: F401, PLC0415  # an optional extra
 
 
 def _in_url(host: str) -> str:

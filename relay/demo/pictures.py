@@ -5,15 +5,9 @@ from __future__ import annotations
 import colorsys
 import io
 
-from outbox.errors import OutboxError
-from relay.demo.script import STORY_COUNT
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-try:
-    from PIL import Image, ImageDraw, ImageFont, ImageOps
-except ImportError as missing:
-    raise OutboxError(
-        "expected Pillow, which draws the demo's pictures, found it missing: install outbox-relay[demo]"
-    ) from missing
+from relay.demo.script import STORY_COUNT
 
 SIZE = (1080, 1920)
 WHITE = (255, 255, 255)

@@ -6,8 +6,6 @@ import json
 import logging
 import signal
 import socket
-import subprocess
-import sys
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -170,17 +168,6 @@ def test_a_sandbox_runs_until_it_is_stopped(number: signal.Signals) -> None:
         process.send_signal(number)
         _, err = process.communicate(timeout=30)
         assert (process.returncode, "Traceback" in err) == (0, False)
-
-
-def test_a_sandbox_without_its_extra_says_which_one() -> None:
-    """Where Pillow is not installed."""
-    source = (
-        "import sys; sys.modules['PIL'] = None; from relay.cli import main; sys.exit(main(['sandbox', '--port=0']))"
-    )
-    answer = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=False, timeout=30)
-    assert answer.returncode == 1
-    assert "install outbox-relay[sandbox]" in answer.stderr
-    assert "Traceback" not in answer.stderr
 
 
 def test_settings_are_listed_without_the_password(unset: Outbox) -> None:

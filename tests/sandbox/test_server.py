@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
 import time
 
 import aiohttp
@@ -69,34 +67,6 @@ async def test_ids_follow_from_the_seed(settings: SandboxSettings) -> None:
         async with serve(seeded) as sandbox, aiohttp.ClientSession() as session:
             found.append(await Client(sandbox.url, session).owner("facebook"))
     assert found[0] == found[1] != found[2]
-
-
-_WITHOUT_PILLOW = """
-import asyncio, sys
-sys.modules["PIL"] = None
-from publisher.sandbox.errors import SandboxError
-from publisher.sandbox.server import serve
-from publisher.sandbox.settings import SandboxSettings
-
-async def start(check_media):
-    async with serve(SandboxSettings(port=0, check_media=check_media)):
-        pass
-
-asyncio.run(start(False))
-try:
-    asyncio.run(start(True))
-except SandboxError as refused:
-    print(refused)
-"""
-
-
-def test_a_missing_decoder_is_told_in_a_sentence() -> None:
-    """Without Pillow the sandbox serves unchecked media, and says what checking it needs."""
-    ended = subprocess.run(
-        [sys.executable, "-W", "error", "-c", _WITHOUT_PILLOW], capture_output=True, text=True, check=True
-    )
-    assert ended.stderr == ""
-    assert "PIL is not installed: install outbox-relay[sandbox], or set check_media" in ended.stdout
 
 
 def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
