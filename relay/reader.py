@@ -154,9 +154,6 @@ class Reader:
                 group.start_soon(self._read_aside, log, target)
                 continue
             found += await self._read(log, target)
-            if (lane := log.crowded_lane) is not None:
-                self.logs.append(log.part(lane, self.aside))
-                self.doorbell.ring()  # its turn comes with the next look, which has a snapshot for all
             if not log.stands_at(target):
                 unread.append(log)  # a slice of each in turn: no lane waits for another one's backlog
         self._join(target)
@@ -173,6 +170,9 @@ class Reader:
         catching_up = log.catching_up
         events = await log.read(target)
         found = len(events)
+        if (lane := log.crowded_lane) is not None:
+            self.logs.append(log.part(lane, self.aside))
+            self.doorbell.ring()  # its turn comes with the next look, which has a snapshot for all
         if (crowd := log.crowd) is not None:
             found += await self.spill.keep_apart(log, crowd)
         if events:
