@@ -228,7 +228,9 @@ class Reader:
                 await self._room.wait()
                 return
             is_emptying = in_hand_count - self.in_hand_count > self.in_hand_max // _EMPTYING
-            if not is_emptying and not self.falls_behind() and self.spill.make_room(self.logs):
+            # What is being read aside may be in hand and not be offered yet: there is none of it to be given back.
+            logs = [log for log in self.logs if log not in self._under_way]
+            if not is_emptying and not self.falls_behind() and self.spill.make_room(logs):
                 return
 
     def make_room(self) -> None:

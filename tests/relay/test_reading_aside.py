@@ -11,8 +11,11 @@ import anyio
 import pytest
 from prometheus_client import CollectorRegistry
 
+import relay.reader
 from outbox import lease
 from outbox.database import PLANNER_SETTINGS, connect
+from outbox.event import EventId
+from outbox.ledger import Step, load_steps
 from outbox.log import take_snapshot
 from outbox.low_water import Cursor
 from relay.delivery import Delivery
@@ -127,6 +130,48 @@ async def test_a_key_crowds_lanes_that_are_read_aside_together(database: str, st
             return reader.spill.count + reader.spill.in_hand_count >= hot_count + 100
 
         await eventually(is_known)
+
+
+async def test_a_key_becomes_hot_while_events_of_it_are_about_to_be_offered(
+    database: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is not offered yet is not in its handlers' hands: nothing of the key would ever be fetched again."""
+    [lane] = await lanes_of(store, ["crowd"])
+    keys = [f"key{number}" for number in range(600)]
+    lanes = await lanes_of(store, keys)
+    beside = next(key for key, its_lane in zip(keys, lanes, strict=True) if its_lane == lane)
+    others = [key for key, its_lane in zip(keys, lanes, strict=True) if its_lane != lane]
+    is_read, may_be_offered = anyio.Event(), anyio.Event()
+
+    async def load_steps_late(connection: Store, event_ids: Sequence[EventId]) -> dict[EventId, list[Step]]:
+        """The server takes its time for those that are read aside."""
+        if any(log.connection is reader.aside and not log.hand.missing(event_ids) for log in reader.logs):
+            is_read.set()
+            await may_be_offered.wait()
+        return await load_steps(connection, event_ids)
+
+    monkeypatch.setattr(relay.reader, "load_steps", load_steps_late)
+    async with reading(database, store, backlog=[*["crowd"] * 2000, *[beside] * 60, *others]) as found:
+        reader = found.reader
+
+        async def is_about_to_be_offered() -> bool:
+            found.end(10, except_of=["crowd", beside])
+            return is_read.is_set()
+
+        await eventually(is_about_to_be_offered)
+        stuck_count = found.stuck_count
+
+        async def is_full() -> bool:
+            return found.stuck_count >= stuck_count + 2
+
+        await eventually(is_full)
+        may_be_offered.set()
+
+        async def is_offered() -> bool:
+            found.end(10, except_of=["crowd", beside])
+            return any(delivery.event.key == beside for delivery in found.offered)
+
+        await eventually(is_offered)
 
 
 async def lanes_of(store: Store, keys: Sequence[str]) -> list[int]:
