@@ -25,6 +25,12 @@ from relay.settings import RelaySettings
 
 Store = AsyncConnection[TupleRow]
 
+PROMPT_SECONDS = 25.0
+"""Much for a busy machine, and less than any look that such a relay makes unasked: those come after 30 s and more."""
+
+ALL_SECONDS = 50.0
+"""The same for many events, and less than `poll_seconds`."""
+
 STATE: LiteralString = "select state from outbox.status(%s)"
 REASON: LiteralString = "select state || ':' || coalesce(reason, '') from outbox.status(%s)"
 EMIT: LiteralString = """
@@ -173,13 +179,30 @@ async def rows(store: Store, query: LiteralString, arguments: Any = None) -> lis
     return await (await store.execute(query, arguments)).fetchall()
 
 
+async def end_waits(store: Store) -> None:
+    """End all holds and have all that waits for a time be due; the relay looks at once."""
+    async with store.transaction():
+        await store.execute("update outbox.holds set held_until = clock_timestamp() where held_until > now()")
+        await store.execute("update outbox.waiting set due_at = clock_timestamp() where due_at < 'infinity'")
+        await store.execute("notify outbox, 'waiting'")
+
+
+async def let_expire(store: Store, event_id: EventId) -> None:
+    """Have the deadline of an event pass, and what waits for it be due; the relay looks at once."""
+    passed = "update outbox.events set expires_at = clock_timestamp() where id = %s and expires_at is not null"
+    async with store.transaction():
+        assert (await store.execute(passed, [event_id])).rowcount == 1
+        await store.execute("update outbox.waiting set due_at = clock_timestamp() where event_id = %s", [event_id])
+        await store.execute("notify outbox, 'waiting'")
+
+
 async def value(store: Store, query: LiteralString, arguments: Any = None) -> Any:
     """The one value of a query."""
     [(found,)] = await rows(store, query, arguments)
     return found
 
 
-async def eventually(condition: Callable[[], Awaitable[object]], *, seconds: float = 10) -> None:
+async def eventually(condition: Callable[[], Awaitable[object]], *, seconds: float = PROMPT_SECONDS) -> None:
     """Poll until a condition holds; a test that waits longer fails here."""
     deadline = time.monotonic() + seconds
     while not await condition():
@@ -187,7 +210,7 @@ async def eventually(condition: Callable[[], Awaitable[object]], *, seconds: flo
         await anyio.sleep(0.005)
 
 
-async def state_is(store: Store, event_id: EventId, state: str, *, seconds: float = 10) -> None:
+async def state_is(store: Store, event_id: EventId, state: str, *, seconds: float = PROMPT_SECONDS) -> None:
     """Return once an event is in a state: `published`, or `waiting:held` with the reason."""
     query = REASON if ":" in state else STATE
     deadline = time.monotonic() + seconds
@@ -196,7 +219,7 @@ async def state_is(store: Store, event_id: EventId, state: str, *, seconds: floa
         await anyio.sleep(0.005)
 
 
-async def all_settled(store: Store, count: int, *, seconds: float = 15) -> None:
+async def all_settled(store: Store, count: int, *, seconds: float = ALL_SECONDS) -> None:
     """Return once so many events have a receipt."""
 
     async def settled() -> bool:

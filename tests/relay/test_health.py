@@ -111,6 +111,7 @@ async def test_outcomes_are_counted_when_they_are_durable(database: str, store: 
         await state_is(store, await emit(store, "a"), "dead")
         await store.execute("select outbox.emit('whatever ' || clock_timestamp())")
         await state_is(store, await emit(store, "b"), "published")
+        await eventually(partial(has_rung, url, 3))  # what the first of two rings brings may be read for both
         found = await samples(url)
     assert found["outbox_events_emitted_total{type=t}"] == 2
     assert found["outbox_events_emitted_total{type=other}"] == 1
@@ -120,8 +121,12 @@ async def test_outcomes_are_counted_when_they_are_durable(database: str, store: 
     assert found["outbox_retries_total{type=t}"] == 1
     assert found["outbox_dispatch_delay_seconds_count{}"] == 2
     assert found["outbox_settle_delay_seconds_count{}"] == 2
-    assert found["outbox_rings_total{}"] >= 3
     assert not any("whatever" in series for series in found)
+
+
+async def has_rung(url: str, count: int) -> bool:
+    """Whether the relay has heard so many bells."""
+    return (await samples(url))["outbox_rings_total{}"] >= count
 
 
 async def test_a_working_relay_tells_its_state(database: str, script: Script) -> None:

@@ -36,7 +36,7 @@ async def test_a_hot_key_keeps_nobody_from_being_read(
         await store.execute(many, [sequence])
         await gate.entered.wait()
         for number in range(3):
-            await state_is(store, await emit(store, f"other{number}", key=f"l{number}"), "published", seconds=10)
+            await state_is(store, await emit(store, f"other{number}", key=f"l{number}"), "published")
         assert await value(store, "select count(*) from outbox.receipts") == 3
         assert await value(store, "select count(*) from outbox.waiting") == 0
         gate.opened.set()
@@ -55,7 +55,7 @@ async def test_what_is_spilled_of_a_hot_key_is_found_by_the_next_relay(
     async with working(settings(database, in_hand_max=40, slice_count=20, shutdown_seconds=0.1), script):
         await store.execute(many)
         await gate.entered.wait()
-        await state_is(store, await emit(store, "other", key="l"), "published", seconds=10)
+        await state_is(store, await emit(store, "other", key="l"), "published")
     async with working(settings(database, in_hand_max=40, slice_count=20), script):
         await all_settled(store, 501, seconds=60)
     handled = [ledger.event.id for name, ledger in script.handled if name == "hot"][1:]
@@ -83,7 +83,7 @@ async def test_a_hot_keys_backlog_is_not_read_before_what_others_emit_after_it(
                 await store.execute(many, [sequence])
             await gate.entered.wait()
             for number in range(3):
-                await state_is(store, await emit(store, f"other{number}", key=f"l{number}"), "published", seconds=10)
+                await state_is(store, await emit(store, f"other{number}", key=f"l{number}"), "published")
             assert await counted.returned(FETCH) <= KEPT_COUNT
             # What was there at the start is listed of the others, too: some of it may have been settled.
             assert await counted.calls(LIST) == lists_before + 1 + is_backlog
@@ -110,13 +110,13 @@ async def test_nobody_waits_while_the_events_of_a_hot_key_are_listed(
             try:
                 await store.execute(many)
                 for key in others:
-                    await state_is(store, await emit(store, key, key=key), "published", seconds=10)
+                    await state_is(store, await emit(store, key, key=key), "published")
                 assert "hot" not in script.calls
             finally:
                 os.kill(lists_for_ever, signal.SIGCONT)
             await all_settled(store, 503, seconds=60)
             looks_before = await counted.quiet(LOOK)
-            await state_is(store, await emit(store, "last", key="k"), "published", seconds=10)
+            await state_is(store, await emit(store, "last", key="k"), "published")
             assert await counted.quiet(LOOK) == looks_before + 1
     handled = [ledger.event.id for name, ledger in script.handled if name == "hot"]
     assert handled == sorted(set(handled))

@@ -132,12 +132,12 @@ async def test_a_lane_goes_over_with_its_waits_its_pauses_and_its_holds(
 ) -> None:
     """What the relay before had in memory or in the database, the next one goes on with: in order, and not before."""
     other = Script()
-    script.acts["s1"] = [Defer(20, Reason.PROCESSING)]
-    script.acts["r1"] = [Retry("once", after_seconds=20)]
-    script.acts["h1"] = [Hold(20, "account", "paused", "key")]
+    script.acts["s1"] = [Defer(250, Reason.PROCESSING)]
+    script.acts["r1"] = [Retry("once", after_seconds=250)]
+    script.acts["h1"] = [Hold(250, "account", "paused", "key")]
     stop = anyio.Event()
-    async with relay(settings(database, short_deferral_seconds=30), other):
-        async with serve(settings(database, short_deferral_seconds=30), stop, factories=script.factories) as url:
+    async with relay(settings(database, short_deferral_seconds=300), other):
+        async with serve(settings(database, short_deferral_seconds=300), stop, factories=script.factories) as url:
             await eventually(lambda: ready(url))
             await shared(store, 32, 32)
             keys = await keys_of(store, 2)
@@ -266,7 +266,7 @@ async def test_a_hold_of_the_app_that_one_relay_begins_holds_the_others_too(
 ) -> None:
     """A limit of the app is everybody's, and known at once."""
     other = Script()
-    script.acts["limit"] = other.acts["limit"] = [Hold(60, "rate_limited", "too many", "app")]
+    script.acts["limit"] = other.acts["limit"] = [Hold(3600, "rate_limited", "too many", "app")]
     async with working(settings(database), script), working(settings(database), other):
         await shared(store, 32, 32)
         keys = await a_key_for_each_lane(store)
