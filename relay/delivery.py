@@ -68,6 +68,14 @@ class Delivery:
         """Whether it waited as unknown though no step says why: recovery, or its handler, holds that it may be live."""
         return self.reason is Reason.UNKNOWN and self.resolution is None and not self.may_be_live
 
+    @property
+    def is_to_be_looked_at(self) -> bool:
+        """Whether its next dispatch finds out what became of a call: no hold keeps it from that, least of all its own.
+
+        Without an intent nothing but that it waits as unknown says so: it may not wait for anything else before.
+        """
+        return self.has_open_intent or (self.is_in_doubt and not self.dispatched_at)
+
 
 def from_log(event: Event, steps: Mapping[EventId, list[Step]], known: Suspicion) -> Delivery:
     """Return the delivery of an event that comes from the log, with what predecessors did of it: nearly always none."""

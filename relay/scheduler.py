@@ -229,7 +229,7 @@ def admit(delivery: Delivery, *, now: float, database_now: float, holds: Holds) 
         if early_seconds > 0:
             return Park(Reason.SCHEDULED, early_seconds)
     held_seconds = holds.until(delivery.event.key) - now
-    if held_seconds > 0 and not delivery.has_open_intent:
+    if held_seconds > 0 and not delivery.is_to_be_looked_at:
         return Park(Reason.HELD, held_seconds)
     return None
 

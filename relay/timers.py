@@ -260,7 +260,7 @@ class Timers:
             # One with an open intent was in somebody's hand, however short its relay's lease.
             was_in_hand = due.overdue_seconds > _SUSPECT_SECONDS or delivery.has_open_intent
             delivery.suspect = (known.relay_died and was_in_hand) or delivery.crash_count > 0
-            if due.blocked and not (due.cancelled or due.expired or delivery.has_open_intent):
+            if due.blocked and not (due.cancelled or due.expired or delivery.is_to_be_looked_at):
                 self.park(delivery, Park(Reason.PARKED, math.inf))
             else:
                 self.offer([delivery])

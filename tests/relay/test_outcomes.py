@@ -325,6 +325,41 @@ async def test_a_released_key_is_looked_at_before_anything_else_of_it(
     assert script.calls == ["a", "a", "b"]
 
 
+async def test_an_unknown_without_an_intent_is_looked_at_under_a_hold(
+    database: str, store: Store, script: Script
+) -> None:
+    """It waits for nothing else before, not even for its own hold: as held it could expire, or be cancelled."""
+    script.acts["a"] = [Unknown("no answer", 3600.0), Published()]
+    async with working(settings(database), script):
+        unknown = await emit(store, "a", key="k")
+        await state_is(store, unknown, "waiting:unknown")
+        await store.execute("update outbox.waiting set due_at = clock_timestamp()")
+        await store.execute("notify outbox, 'waiting'")
+        await state_is(store, unknown, "published")
+        assert await value(store, "select held_until > clock_timestamp() from outbox.holds") is True
+    assert script.calls == ["a", "a"]
+
+
+async def test_an_unknown_without_an_intent_is_looked_at_although_an_earlier_one_waits(
+    database: str, store: Store, script: Script
+) -> None:
+    """The earlier one of its sequence was committed later, and has failed since."""
+    script.acts["a"] = [Unknown("no answer", 3600.0), Published()]
+    script.acts["earlier"] = [Retry("later", after_seconds=3600)]
+    async with working(settings(database), script):
+        async with await connect(database, application_name="outbox-test") as late, late.transaction():
+            earlier = await emit(late, "earlier", key="k", sequence="s")
+            unknown = await emit(store, "a", key="k", sequence="s")
+            await state_is(store, unknown, "waiting:unknown")
+            await store.execute("delete from outbox.holds")
+            await store.execute("notify outbox, 'holds'")
+        await state_is(store, earlier, "waiting:retry")
+        await store.execute("update outbox.waiting set due_at = clock_timestamp() where event_id = %s", [unknown])
+        await store.execute("notify outbox, 'waiting'")
+        await state_is(store, unknown, "published")
+    assert script.calls == ["a", "earlier", "a"]
+
+
 async def test_an_unknown_for_a_person_stays_and_its_key_goes_on(database: str, store: Store, script: Script) -> None:
     """Nobody guesses: it waits until somebody decides, and delays nobody else."""
     script.acts["a"] = [partial(publish, outcome=Unknown("two stories match", None))]
