@@ -97,8 +97,8 @@ async def test_a_media_host_that_fails_opens_no_circuit(
             await anyio.sleep_forever()
         return response
 
-    media_seconds = 20 if placement == "reel" else 0.2
-    settings = quick(circuit_failures=1, check_media=False, upload_seconds=0.2, media_seconds=media_seconds)
+    media_seconds = 60 if placement == "reel" else 2
+    settings = quick(circuit_failures=1, check_media=False, upload_seconds=2, media_seconds=media_seconds)
     async with serve_answers(answer) as url, open_stage(database, settings) as stage:
         event = await stage.create(
             platform, placement=placement, media_type="video", media_url=f"{url}/1.mp4", upload=placement == "reel"

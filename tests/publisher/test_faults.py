@@ -22,7 +22,16 @@ from publisher.media.client import open_media
 from publisher.metrics import PublisherMetrics
 from publisher.page import videos
 from publisher.placement import Endpoint
-from tests.publisher.stage import KINDS, PREPARING, PUBLISHING, VIDEO, Stage, open_stage, quick
+from tests.publisher.stage import (
+    KINDS,
+    PREPARING,
+    PUBLISHING,
+    VIDEO,
+    Stage,
+    is_found_once_listed,
+    open_stage,
+    quick,
+)
 
 pytestmark = pytest.mark.anyio
 REPUBLISH = ("error", "same_id", "duplicate")
@@ -46,13 +55,9 @@ async def test_one_story_is_live_after_an_unclear_answer(stage: Stage, kind: str
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_late_list_is_no_proof_of_absence(stage: Stage, kind: str) -> None:
+async def test_a_late_list_is_no_proof_of_absence(database: str, kind: str) -> None:
     """A story that the list shows only later is not published again."""
-    await stage.graph.use(republish="duplicate", stories_lag_seconds=0.1)
-    await stage.graph.fault(PUBLISHING[kind], "apply_then_drop")
-    play = await stage.play(await stage.approve(kind))
-    assert isinstance(play.end, Published), play.outcomes
-    assert await stage.live_count() == 1
+    assert await is_found_once_listed(database, kind)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -433,12 +438,17 @@ async def test_a_call_that_was_never_sent_is_tried_again_without_looking(stage: 
     assert await stage.live_count() == 1
 
 
-async def test_a_call_whose_intent_took_too_long_is_not_made(stage: Stage) -> None:
+async def test_a_call_whose_intent_took_too_long_is_not_made(database: str) -> None:
     """The process may have stood still while its lease ran out and others took over: it begins anew, at no attempt."""
+    async with open_stage(database, quick(intent_seconds=5)) as stage:
+        await intents_take_too_long(stage)
+
+
+async def intents_take_too_long(stage: Stage) -> None:
     await stage.execute(
         "create function public.stall() returns trigger language plpgsql as $$ begin"
         " if new.state = 'intent' and (select count(*) < 2 from outbox.steps where state = 'intent') then"
-        " perform pg_sleep(0.7); end if; return new; end $$"
+        " perform pg_sleep(5.2); end if; return new; end $$"
     )
     await stage.execute(
         "create trigger stall before insert on outbox.steps for each row execute function public.stall()"

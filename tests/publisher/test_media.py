@@ -217,7 +217,7 @@ async def test_the_media_of_a_post_are_looked_at_together(database: str, form: s
         await are_all_asked.wait()
         return web.Response(body=image(120, 120, form if "2" in request.path else "JPEG"))
 
-    async with serve_answers(answer) as url, open_stage(database, quick(media_seconds=5)) as stage:
+    async with serve_answers(answer) as url, open_stage(database, quick(media_seconds=30)) as stage:
         media = [{"kind": "image", "url": f"{url}/{number}.jpg"} for number in (1, 2, 3)]
         event = await stage.create("instagram", placement="carousel", media=Jsonb(media), caption="Ripe")
         play = await stage.play(event)
@@ -251,7 +251,7 @@ async def test_a_slow_host_keeps_only_its_own_media_waiting() -> None:
     ):
         for number in range(AT_ONCE):
             group.start_soon(client.measure, Medium(MediaType.IMAGE, f"{slow}/{number}"))
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             await are_asked.wait()
             assert await client.measure(Medium(MediaType.IMAGE, f"{good}/1.jpg"))
         group.cancel_scope.cancel()

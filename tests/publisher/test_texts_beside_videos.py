@@ -17,8 +17,8 @@ LINK = "https://example.com/tomatoes"
 @pytest.fixture
 async def stage(database: str) -> AsyncIterator[Stage]:
     """A feed that lags behind, and time enough between two looks for it to catch up."""
-    async with open_stage(database, quick(reconcile_seconds=1, reconcile_seconds_max=2)) as stage:
-        await stage.graph.use(feed_lag_seconds=0.8)
+    async with open_stage(database, quick(reconcile_seconds=2, list_lag_seconds=2, reconcile_seconds_max=2)) as stage:
+        await stage.graph.use(feed_lag_seconds=0.5)
         yield stage
 
 
