@@ -40,7 +40,7 @@ def read_line(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline().strip()
 
 
-def poll(condition: Callable[[], bool], *, seconds: float = 15) -> bool:
+def poll(condition: Callable[[], bool], *, seconds: float = 60) -> bool:
     """Whether a condition comes true before a deadline."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

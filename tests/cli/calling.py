@@ -96,7 +96,7 @@ def started(*arguments: str, **variables: str) -> Iterator[subprocess.Popen[str]
 def run(*arguments: str, **variables: str) -> Answer:
     """The installed program, to its end."""
     with started(*arguments, **variables) as process:
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=120)
         return Answer(process.returncode, out, err)
 
 
@@ -110,14 +110,14 @@ def watch_top(dsn: str, is_enough: Callable[[str], bool]) -> str:
             shown = read_terminal(terminal, is_enough)
             process.send_signal(signal.SIGINT)
             shown += read_terminal(terminal, lambda _: process.poll() is not None)
-            assert process.wait(timeout=60) == 130
+            assert process.wait(timeout=120) == 130
         finally:
             process.kill()
             os.close(terminal)
     return shown
 
 
-def read_terminal(terminal: int, is_enough: Callable[[str], bool], *, within_seconds: float = 60) -> str:
+def read_terminal(terminal: int, is_enough: Callable[[str], bool], *, within_seconds: float = 120) -> str:
     """What a terminal shows, until it is enough."""
     text = ""
     deadline = time.monotonic() + within_seconds

@@ -56,7 +56,7 @@ def test_only_a_yes_goes_on(
                 return ended
 
             shown += read_terminal(terminal, has_ended)
-            assert (process.wait(timeout=60), said in shown) == (status, True), shown
+            assert (process.wait(timeout=120), said in shown) == (status, True), shown
         finally:
             process.kill()
             os.close(terminal)

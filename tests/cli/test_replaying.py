@@ -57,7 +57,7 @@ def test_a_replay_that_was_interrupted_goes_on(outbox: Outbox, histories: Histor
         assert process.stdout is not None
         process.stdout.readline()
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=120)
     assert poll(lambda: histories.fetch(CONNECTED) == [])
     [[replay_id]] = histories.fetch("select id from outbox.replays")
     emitted = histories.count_events() - count

@@ -93,7 +93,7 @@ def test_a_relay_ends_cleanly_at_sigterm(database: str) -> None:
 
         assert poll(lambda: owned_count() == 64 or process.poll() is not None)
         process.send_signal(signal.SIGTERM)
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=120)
         assert (process.returncode, owned_count()) == (0, 0), err
 
 
@@ -166,7 +166,7 @@ def test_a_sandbox_runs_until_it_is_stopped(number: signal.Signals) -> None:
             assert response.status == 200
         assert running["url"] == f"http://127.0.0.1:{running['port']}"
         process.send_signal(number)
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=120)
         assert (process.returncode, "Traceback" in err) == (0, False)
 
 
@@ -197,7 +197,7 @@ def test_an_interrupted_command_is_quiet() -> None:
             peer, _ = server.accept()
             with peer:
                 process.send_signal(signal.SIGINT)
-                out, err = process.communicate(timeout=30)
+                out, err = process.communicate(timeout=120)
     assert (process.returncode, out, err) == (130, "", "")
 
 

@@ -73,7 +73,7 @@ def test_watch_prints_each_event_again_when_it_changes(database: str, histories:
         second = histories.emit()
         assert json.loads(process.stdout.readline())["id"] == second
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=120)
     assert (process.returncode, out, err) == (130, "", "")
 
 

@@ -99,7 +99,7 @@ def running(dsn: str, *, lease_seconds: float = 1, hang: bool = False) -> Abstra
 def live_and_die(dsn: str) -> None:
     """Run a relay until an event kills it."""
     with running(dsn) as process:
-        assert poll(lambda: process.poll() is not None, seconds=60), "nothing killed the relay"
+        assert poll(lambda: process.poll() is not None, seconds=180), "nothing killed the relay"
 
 
 @pytest.mark.parametrize("act", ["kill", "exit"])
@@ -111,11 +111,11 @@ async def test_a_poison_event_is_dead_after_a_bounded_number_of_crashes(database
     for _ in range(4):
         live_and_die(database)
     with running(database):
-        await state_is(store, poison, "dead", seconds=60)
+        await state_is(store, poison, "dead", seconds=180)
         for innocent in innocents:
-            await state_is(store, innocent, "published", seconds=60)
+            await state_is(store, innocent, "published", seconds=180)
         [later] = await emit(store, "publish")
-        await state_is(store, later, "published", seconds=60)
+        await state_is(store, later, "published", seconds=180)
     assert await rows(store, "select reason, error from outbox.receipts where outcome = 'dead'") == [
         ("crashed_relay", "3 relays died while they handled it")
     ]
@@ -128,7 +128,7 @@ async def test_what_may_be_live_is_never_dead_for_the_relays_that_it_killed(data
     for _ in range(4):
         live_and_die(database)
     with running(database):
-        await eventually(lambda: value(store, "select due_at = 'infinity' from outbox.waiting"), seconds=60)
+        await eventually(lambda: value(store, "select due_at = 'infinity' from outbox.waiting"), seconds=180)
         await state_is(store, poison, "waiting:unknown")
 
 
@@ -141,7 +141,7 @@ async def test_a_relay_that_is_killed_makes_nobody_guilty(database: str, store: 
     assert await value(store, "select count(*) from outbox.dispatches") == 9
     with running(database):
         for event_id in events:
-            await state_is(store, event_id, "published", seconds=60)
+            await state_is(store, event_id, "published", seconds=180)
     assert await value(store, "select count(*) from outbox.dispatches") == 0
 
 
@@ -155,8 +155,8 @@ async def test_a_relay_that_lives_through_outages_makes_nobody_guilty(database: 
             await eventually(partial(_has, script.calls, number + 1))
             async with closed(database):
                 await value(store, TERMINATE)
-                await eventually(lambda: value(store, ALL_LEASES_ENDED), seconds=60)
-        await state_is(store, patient, "published", seconds=60)
+                await eventually(lambda: value(store, ALL_LEASES_ENDED), seconds=180)
+        await state_is(store, patient, "published", seconds=180)
     assert await value(store, "select count(*) from outbox.dispatches") == 0
 
 
@@ -166,9 +166,9 @@ async def test_a_handler_that_blocks_everything_for_less_than_the_lease_costs_no
     """The lease survives, and all goes on."""
     [blocking] = await emit(store, "block", seconds=2)
     with running(database, lease_seconds=10):
-        await state_is(store, blocking, "published", seconds=60)
+        await state_is(store, blocking, "published", seconds=180)
         [later] = await emit(store, "publish")
-        await state_is(store, later, "published", seconds=60)
+        await state_is(store, later, "published", seconds=180)
     assert await value(store, "select count(*) from outbox.relays") == 1
 
 
@@ -177,7 +177,7 @@ async def test_a_handler_that_blocks_for_longer_than_the_lease_ends_dead(databas
     [blocking] = await emit(store, "block", seconds=3)
     [other] = await emit(store, "publish")
     with running(database), running(database):
-        await state_is(store, blocking, "dead", seconds=90)
-        await state_is(store, other, "published", seconds=60)
+        await state_is(store, blocking, "dead", seconds=180)
+        await state_is(store, other, "published", seconds=180)
     assert await value(store, "select reason from outbox.receipts where outcome = 'dead'") == "crashed_relay"
     assert await value(store, "select count(*) from outbox.relays") <= 12

@@ -25,7 +25,7 @@ from tests.publisher.kinds import KIND
 from tests.publisher.stage import VIDEO, picture, serve_files
 from tests.sandbox.client import Client
 
-DEADLINE_SECONDS = 30.0
+DEADLINE_SECONDS = 120.0
 
 BLOCK_STEPS = """
 create function public.block_step() returns trigger language plpgsql as $$

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 PROGRAM = "from relay.demo import main; raise SystemExit(main(once=True))"
-END_SECONDS = 60.0
+END_SECONDS = 300.0
 
 # What a person may have exported for a relay of theirs: the demo has settings of its own.
 DISTURBING = {
@@ -90,8 +90,8 @@ def server_pid(directory: Path) -> int:
     return int(file.read_text(encoding="ascii").split("\n", 1)[0])
 
 
-def ends(pid: int, *, within_seconds: float) -> bool:
-    """Tell whether a process that is not ours ends in time."""
+def ends(pid: int, *, within_seconds: float = 60) -> bool:
+    """Tell whether a process that is not ours ends."""
     deadline = time.monotonic() + within_seconds
     while time.monotonic() < deadline:
         try:

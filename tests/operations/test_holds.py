@@ -76,7 +76,7 @@ async def test_a_hold_notifies(connection: Connection) -> None:
     """A relay that listens knows at once."""
     await connection.execute("listen outbox")
     await hold(connection, "k", held_until=None, reason="r")
-    [notification] = [each async for each in connection.notifies(timeout=5, stop_after=1)]
+    [notification] = [each async for each in connection.notifies(timeout=60, stop_after=1)]
     assert notification.payload == "holds"
 
 

@@ -54,7 +54,7 @@ async def test_a_decision_makes_the_event_due_and_is_told(connection: Connection
     event_id = unknown(histories)
     await connection.execute("listen outbox")
     await resolve(connection, event_id, published=True, remote_id="17", reason="seen in the app")
-    assert [note.payload async for note in connection.notifies(timeout=15, stop_after=1)] == ["waiting"]
+    assert [note.payload async for note in connection.notifies(timeout=60, stop_after=1)] == ["waiting"]
     assert histories.fetch("select due_at <= clock_timestamp() from outbox.waiting") == [(True,)]
     found = await load_resolutions(connection, [event_id])
     assert found == {event_id: Resolution(2, "publish", True, "17", "seen in the app", connection.info.user)}

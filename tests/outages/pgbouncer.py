@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +21,7 @@ from tests.processes import poll
 POOL_SIZE: Final = 3
 """Fewer server connections than a relay has connections: its transactions run on whichever is free."""
 
+TRIES: Final = 5
 HOST: Final = "127.0.0.1"
 MISSING: Final = "needs pgbouncer: apt-get install pgbouncer"
 
@@ -51,25 +53,34 @@ def running(dsn: str) -> Iterator[str]:
     given = conninfo_to_dict(dsn)
     names = ("host", "hostaddr", "port", "user", "password")
     server = make_conninfo(**{name: str(given[name]) for name in names if given.get(name)})
-    port = _free_port()
     with tempfile.TemporaryDirectory(prefix="outbox-pgbouncer-") as folder:
         home = Path(folder)
         home.chmod(0o755)
         configuration = home / "pgbouncer.ini"
-        configuration.write_text(CONFIGURATION.format(server=server, port=port, pool_size=POOL_SIZE))
-        with subprocess.Popen(
-            account.command(program, str(configuration)),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            **account.credentials(),
-        ) as process:
-            through = make_conninfo(dsn, host=HOST, hostaddr="", port=port)
-            try:
-                assert poll(lambda: _answers(through), seconds=60)
-                yield through
-            finally:
-                process.kill()
+        for _ in range(TRIES):
+            port = _free_port()
+            configuration.write_text(CONFIGURATION.format(server=server, port=port, pool_size=POOL_SIZE))
+            with subprocess.Popen(
+                account.command(program, str(configuration)),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                **account.credentials(),
+            ) as process:
+                through = make_conninfo(dsn, host=HOST, hostaddr="", port=port)
+                try:
+                    assert poll(partial(_has_decided, process, through))
+                    if process.poll() is None:
+                        yield through
+                        return
+                finally:
+                    process.kill()
+        raise AssertionError(f"pgbouncer ended {TRIES} times, each on another port")
+
+
+def _has_decided(process: subprocess.Popen[bytes], dsn: str) -> bool:
+    """Whether it answers, or has ended: somebody else may have taken its port meanwhile."""
+    return process.poll() is not None or _answers(dsn)
 
 
 def _program() -> str | None:

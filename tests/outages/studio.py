@@ -86,7 +86,7 @@ class Studio:
                 "PUBLISHER_PRIVATE_MEDIA": "true",
             }
             with started("recover", *arguments, **variables) as process:
-                out, err = process.communicate(timeout=60)
+                out, err = process.communicate(timeout=300)
                 return Answer(process.returncode, out, err)
 
         return await anyio.to_thread.run_sync(call)
@@ -108,7 +108,10 @@ async def open_studio() -> AsyncIterator[Studio]:
     ):
         client = Client(sandbox.url, session)
         await client.use(republish="duplicate")
-        publisher = quick().model_copy(update={"graph_url": sandbox.url, "token_keys": SecretStr(key)})
+        # Shorter than the shortest lease of a relay here, which has to outlive both.
+        publisher = quick(publish_seconds=1, intent_seconds=0.5).model_copy(
+            update={"graph_url": sandbox.url, "token_keys": SecretStr(key)}
+        )
         yield Studio(client, media_url, key, publisher)
 
 
@@ -119,7 +122,7 @@ async def settled(dsn: str, count: int) -> None:
         async def are() -> bool:
             return bool(await value(connection, "select count(*) from outbox.receipts") >= count)
 
-        await eventually(are, seconds=60)
+        await eventually(are, seconds=300)
 
 
 async def verifies_only(url: str) -> bool:

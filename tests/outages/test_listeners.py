@@ -17,7 +17,7 @@ from tests.relay.running import Script, Store, all_settled, emit, eventually, ge
 
 pytestmark = pytest.mark.anyio
 
-LONG_SECONDS = 60.0
+LONG_SECONDS = 120.0
 
 
 async def polls(url: str) -> bool:

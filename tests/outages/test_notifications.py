@@ -30,7 +30,7 @@ from tests.relay.running import (
 
 pytestmark = pytest.mark.anyio
 
-LONG_SECONDS = 60.0
+LONG_SECONDS = 120.0
 SMALLEST_QUEUE = {"max_notify_queue_pages": "64"}
 NOTIFY = "select pg_notify('filler', repeat('x', 7900))"
 FILL = "select count(pg_notify('filler', repeat('x', 7000) || n)) from generate_series(1, 5000) as n"

@@ -40,7 +40,7 @@ pytestmark = pytest.mark.anyio
 
 Server = Callable[..., EmbeddedPostgres]
 
-LONG_SECONDS = 60.0
+LONG_SECONDS = 120.0
 PASSWORD = "sesame"
 BACKENDS: LiteralString = """
 select distinct application_name from pg_stat_activity

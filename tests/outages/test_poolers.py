@@ -19,7 +19,7 @@ from tests.relay.running import Script, all_settled, emit, eventually, get, rela
 
 pytestmark = [pytest.mark.anyio, pytest.mark.skipif(not pgbouncer.is_installed(), reason=pgbouncer.MISSING)]
 
-LONG_SECONDS = 60.0
+LONG_SECONDS = 120.0
 CHANNELS: LiteralString = "select array(select pg_listening_channels()), (select count(*) from pg_prepared_statements)"
 
 

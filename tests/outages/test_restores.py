@@ -78,7 +78,7 @@ async def test_a_dump_restored_into_a_new_cluster_publishes_nothing_again(
             assert [each["verdict"] for each in verified.objects] == ["person"] * 3, verified.err
             assert await verifies_only(url)
             assert (await studio.recover(restored, "--confirm")).status == 0
-            await eventually(lambda: ready(url), seconds=30)
+            await eventually(lambda: ready(url), seconds=120)
             await studio.approve(restored, "facebook", 1)
             await settled(restored, 3)
     assert await studio.live_count() == 6
@@ -139,11 +139,11 @@ async def test_a_restore_to_before_the_last_receipts_publishes_nothing_again(
         dsn = restored.dsn("app")
         assert ask(dsn, "select count(*) from outbox.receipts") == 2
         async with studio.relay(dsn, lease_seconds=2) as url:
-            await eventually(lambda: verifies_only(url), seconds=30)
+            await eventually(lambda: verifies_only(url), seconds=120)
             verified = await studio.recover(dsn, "--verify", "--json")
             assert [each["verdict"] for each in verified.objects] == ["person"] * 100, verified.err
             assert (await studio.recover(dsn, "--confirm", "--yes")).status == 0
-            await eventually(lambda: ready(url), seconds=30)
+            await eventually(lambda: ready(url), seconds=120)
             await studio.approve(dsn, "facebook", 1)
             await settled(dsn, 3)
         assert ask(dsn, UNKNOWN) == 100
@@ -166,7 +166,7 @@ async def test_a_relay_that_lived_through_a_failover_goes_on(
             # A fast shutdown sends everything to the replica first.
             primary.stop()
             replica.promote()
-            await eventually(lambda: ready(url), seconds=60)
+            await eventually(lambda: ready(url), seconds=120)
             promoted = replica.server.dsn("app")
             await studio.approve(promoted, "facebook", 5)
             await settled(promoted, 10)
@@ -191,11 +191,11 @@ async def test_a_failover_that_lost_commits_is_noticed(studio: Studio, own_serve
             await settled(dsn, 5)
             primary.stop("immediate")
             replica.promote()
-            await eventually(lambda: verifies_only(url), seconds=60)
+            await eventually(lambda: verifies_only(url), seconds=120)
             # Those four events are lost with their variants: nothing is left to be published again.
             assert (await studio.recover(promoted, "--verify")).status == 0
             assert (await studio.recover(promoted, "--confirm")).status == 0
-            await eventually(lambda: ready(url), seconds=60)
+            await eventually(lambda: ready(url), seconds=120)
             await studio.approve(promoted, "facebook", 1)
             await settled(promoted, 2)
     assert await studio.live_count() == 6
@@ -259,7 +259,7 @@ async def test_a_person_can_have_relays_stand_still(studio: Studio, database: st
         assert (await studio.recover(database, *begin, "--dry-run")).status == 0
         assert ask(database, "select count(*) from outbox.cluster where verify_only_since is not null") == 0
         assert (await studio.recover(database, *begin)).status == 0
-        await eventually(lambda: verifies_only(url), seconds=30)
+        await eventually(lambda: verifies_only(url), seconds=120)
         await studio.approve(database, "instagram", 1)
         shown = await studio.recover(database)
         assert "the volume was rolled back" in shown.err
@@ -317,10 +317,10 @@ async def test_a_log_that_logical_replication_brought_is_not_read(own_server: Se
         await connection.execute("truncate social.placements")
         subscription = sql.SQL("create subscription everything connection {} publication everything")
         await connection.execute(subscription.format(sql.Literal(source)))
-        await eventually(lambda: value(connection, IS_REPLICATED), seconds=60)
+        await eventually(lambda: value(connection, IS_REPLICATED), seconds=120)
     await settled(target, 2)
     async with relay(settings(target), script) as url:
-        await eventually(lambda: verifies_only(url), seconds=30)
+        await eventually(lambda: verifies_only(url), seconds=120)
     assert script.calls == ["a", "b"]
 
 

@@ -14,7 +14,7 @@ from relay.watchdog import EXIT_STATUS, Silence
 from tests.processes import program, read_line
 from tests.relay.running import emit
 
-LONG_SECONDS = 60.0
+LONG_SECONDS = 120.0
 
 RELAY = """
 import sys, time

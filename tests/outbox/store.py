@@ -74,7 +74,7 @@ def ids(of: Sequence[Event]) -> list[EventId]:
     return [each.id for each in of]
 
 
-async def eventually(condition: Callable[[], Awaitable[object]], *, seconds: float = 10) -> None:
+async def eventually(condition: Callable[[], Awaitable[object]], *, seconds: float = 60) -> None:
     """Poll until a condition holds; a test that waits longer fails here."""
     deadline = time.monotonic() + seconds
     while not await condition():

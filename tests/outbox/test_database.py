@@ -105,7 +105,7 @@ async def test_a_server_that_recovers_is_no_standby(own_server: Callable[..., Em
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(anyio.to_thread.run_sync, server.restart, "kill")
         try:
-            await eventually(is_told, seconds=30)
+            await eventually(is_told)
         finally:
             (data / "go_on").touch()
     assert re.search(r"is starting up or recovering from a crash: .*FATAL: .*; try again soon$", said[-1])
@@ -195,7 +195,7 @@ async def test_a_pool_is_of_use_as_soon_as_the_server_is(database: str) -> None:
         async def failed() -> bool:
             return pool.get_stats()["connections_errors"] >= 5  # the sixth try would be as late as a caller's patience
 
-        await eventually(failed, seconds=30)
+        await eventually(failed)
         await proxy.use(Mode.PASS)
         async with pool.connection() as connection:
             assert await value(connection, "select 1") == 1

@@ -38,7 +38,7 @@ def heard(listener: psycopg.Connection) -> list[str]:
     """What was notified until now: a notification of our own marks the end."""
     listener.execute("select pg_notify('outbox', %s)", [MARKER])
     found: list[str] = []
-    for notification in listener.notifies(timeout=10):
+    for notification in listener.notifies(timeout=60):
         if notification.payload == MARKER:
             return found
         found.append(notification.payload)

@@ -254,7 +254,7 @@ def test_spans_reach_a_collector() -> None:
             )
             endpoint = f"http://127.0.0.1:{server.server_address[1]}"
             environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
-            subprocess.run([sys.executable, "-c", source], check=True, cwd=ROOT, env=environment, timeout=60)
+            subprocess.run([sys.executable, "-c", source], check=True, cwd=ROOT, env=environment, timeout=120)
         finally:
             server.shutdown()
             thread.join()

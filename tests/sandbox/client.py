@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import anyio
 
-DEADLINE_SECONDS = 10.0
+DEADLINE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)

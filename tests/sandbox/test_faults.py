@@ -241,7 +241,7 @@ async def test_pause_before_holds_the_change(unchecked: Client, instagram: Owner
     container_id = await _ready(unchecked, instagram)
     fault_id = await unchecked.fault("publish_container", "pause_before")
     async with _meanwhile(unchecked.publish(instagram, container_id)) as call:
-        hit = await unchecked.control("GET", f"faults/{fault_id}/hit?timeout=5")
+        hit = await unchecked.control("GET", f"faults/{fault_id}/hit?timeout=60")
         assert (hit["hit"], hit["held"]) == (True, 1)
         assert await unchecked.live_count() == 0
         resumed = await unchecked.control("POST", f"faults/{fault_id}/resume")
