@@ -227,7 +227,7 @@ def _lookup(row: TupleRow, anchor: float) -> Lookup:
         try:
             variant = Variant(variant_id, placement, status, tuple(map(_medium, media)), *more)
         except (AttributeError, KeyError, TypeError, ValueError):
-            # The table's constraints see through a list around a medium, and some JSON can't be read at all.
+            # The constraints of an older release saw through a list around a medium; some JSON can't be read at all.
             raise VariantUnreadable(
                 f"expected each medium of variant {variant_id} to be an object with a kind and a URL, found another "
                 "shape; create another variant"
@@ -238,13 +238,13 @@ def _lookup(row: TupleRow, anchor: float) -> Lookup:
 
 
 def _medium(item: JsonObject) -> Medium:
-    url, alt_text = item["url"], item.get("alt_text")
-    if not isinstance(url, str) or not isinstance(alt_text, str | None):
+    url, alt_text, upload = item["url"], item.get("alt_text"), item.get("upload")
+    if not isinstance(url, str) or not isinstance(alt_text, str | None) or not isinstance(upload, bool | None):
         raise TypeError
     return Medium(
         media_type=MediaType(item["kind"]),
         url=url,
-        upload=bool(item.get("upload")),
+        upload=bool(upload),
         alt_text=alt_text,
         user_tags=item.get("user_tags"),
     )

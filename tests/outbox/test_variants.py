@@ -291,12 +291,31 @@ def test_a_variant_joins_the_content_item_that_is_given(application: psycopg.Con
                media => '[{"kind": "image", "url": "https://m.example"}, {"url": "https://m.example"}]')""",
         ),
         (
+            "a_listed_medium_has_a_kind_and_an_http_url",
+            """select social.create_variant(%s, placement => 'carousel', media =>
+               '[[{"kind": "image", "url": "https://m.example"}], [{"kind": "image", "url": "https://m.example"}]]')""",
+        ),
+        (
+            "a_listed_medium_has_a_kind_and_an_http_url",
+            """select social.create_variant(%s, placement => 'carousel', media =>
+               '[{"kind": "image", "url": ["https://m.example"]}, {"kind": "image", "url": "https://m.example"}]')""",
+        ),
+        (
+            "a_listed_medium_has_a_kind_and_an_http_url",
+            """select social.create_variant(%s, placement => 'carousel', media =>
+               '[{"kind": ["image"], "url": "https://m.example"}, {"kind": "image", "url": "https://m.example"}]')""",
+        ),
+        (
             "a_variant_has_what_its_placement_takes",
             "select social.create_variant(%s, 'https://m.example', alt_text => 'Tomatoes')",
         ),
         (
             "user_tags_name_users",
             """select social.create_variant(%s, 'https://m.example', user_tags => '[{"x": 0.5}]')""",
+        ),
+        (
+            "user_tags_name_users",
+            """select social.create_variant(%s, 'https://m.example', user_tags => '[[{"username": "anna"}]]')""",
         ),
         (
             "at_most_3_collaborate",

@@ -106,9 +106,15 @@ LISTED = (
 )
 
 
-@pytest.mark.parametrize("media", [NESTED, LISTED])
+UPLOADED = '[{"kind": "image", "url": "https://media.test/1.jpg", "upload": "no"}]'
+
+
+@pytest.mark.parametrize("media", [NESTED, LISTED, f"{UPLOADED[:-1]}, {UPLOADED[1:]}"])
 async def test_a_variant_whose_media_can_not_be_read_is_dead_and_harms_no_other(stage: Stage, media: str) -> None:
-    """It passes the table's constraints, and is looked up by the same statement as two others."""
+    """It was there before the table's constraint saw it, and is looked up by the same statement as two others."""
+    await stage.execute(
+        "alter table social.content_variants drop constraint a_listed_medium_has_a_kind_and_an_http_url"
+    )
     events = [await stage.approve("instagram image") for _ in range(3)]
     events.insert(2, await stage.create("instagram", placement="carousel", media=media))
     ends: dict[int, Outcome] = {}
