@@ -52,6 +52,7 @@ class Row:
         wait_seconds: For DEFER: how long, where Graph names no time; None leaves it to the settings.
         scope: For DEFER: who pauses.
         hold: For DEFER: the reason of the hold.
+        is_outage: Meta fails by itself: no content and no account is to blame for it.
     """
 
     code: int | None
@@ -65,14 +66,16 @@ class Row:
     wait_seconds: float | None = None
     scope: Literal["key", "app"] = "key"
     hold: Literal["rate_limited", "account"] = "rate_limited"
+    is_outage: bool = False
 
 
 RETRY, RECONCILE, NEW_CONTAINER, WAIT = Reaction.RETRY, Reaction.RECONCILE, Reaction.NEW_CONTAINER, Reaction.WAIT
 DEFER, TOKEN, ACCOUNT, DEAD = Reaction.DEFER, Reaction.TOKEN, Reaction.ACCOUNT, Reaction.DEAD
 
 GENERAL = (
-    Row(1, None, RETRY, "unknown error", "guide"),
-    Row(2, None, RETRY, "service error; seven copies were live after seven of them", "guide, koala#699"),
+    Row(1, None, RETRY, "unknown error, perhaps of down time", "guide", is_outage=True),
+    Row(2, None, RETRY, "service error; seven copies were live after seven of them", "guide, koala#699",
+        is_outage=True),
     Row(3, None, DEAD, "the app lacks the capability", "guide"),
     Row(4, None, DEFER, "the app's rate limit", "rates", scope="app"),
     Row(4, 2207051, DEFER, "action blocked as spam; seen with the post live", "codes, postiz-app#1681",
@@ -119,7 +122,7 @@ GENERAL = (
 INSTAGRAM = (
     Row(-2, 2207003, RETRY, "media download timed out", "codes", tries=3),
     Row(-2, 2207020, NEW_CONTAINER, "media expired", "codes"),
-    Row(-1, 2207001, RETRY, "Instagram server error", "codes"),
+    Row(-1, 2207001, RETRY, "Instagram server error", "codes", is_outage=True),
     Row(-1, 2207032, NEW_CONTAINER, "media could not be created", "codes"),
     Row(-1, 2207053, NEW_CONTAINER, "unknown upload error of a video", "codes"),
     Row(1, 2207057, DEAD, "thumbnail offset out of range", "codes"),
@@ -183,7 +186,7 @@ PAGE = (
 
 PERMISSION = Row(None, None, TOKEN, "permission missing (200 to 299)", "guide", definite=True)
 UNLISTED = Row(None, None, RETRY, "an error that the table does not know", "this project")
-SILENCE = Row(None, None, RETRY, "no definite answer: time-out, reset, 5xx, HTML", "postiz-app#1813")
-NOT_SENT = Row(None, None, RETRY, "nothing was sent", "this project", definite=True)
+SILENCE = Row(None, None, RETRY, "no definite answer: time-out, reset, 5xx, HTML", "postiz-app#1813", is_outage=True)
+NOT_SENT = Row(None, None, RETRY, "nothing was sent", "this project", definite=True, is_outage=True)
 
 TABLE = GENERAL + INSTAGRAM + PAGE

@@ -8,8 +8,8 @@ from typing import Self, assert_never
 
 from outbox.event import JsonObject
 from outbox.outcome import Dead, Defer, Hold, Reason, Retry
-from publisher.error_table import DAY, HOUR, SILENCE, Reaction, Row
-from publisher.errors import GraphError, NoAnswer
+from publisher.error_table import DAY, HOUR, SILENCE, UNLISTED, Reaction, Row
+from publisher.errors import GraphError, NoAnswer, TooLate
 from publisher.placement import ACCOUNT_READS
 from publisher.reactions import classify, row_for
 
@@ -32,6 +32,9 @@ class Failure:
         """Take what matters from an error."""
         row = classify(error, irreversible=False).row
         detail: JsonObject = {"error": str(error)}
+        is_unknown_5xx = row is UNLISTED and isinstance(error, GraphError) and error.status >= 500
+        if (row.is_outage or is_unknown_5xx) and not isinstance(error, TooLate):
+            detail["is_outage"] = True
         if isinstance(error, GraphError):
             detail |= {
                 "code": error.code,
@@ -49,6 +52,11 @@ class Failure:
         code = detail.get("code")
         row = SILENCE if code is None else row_for(code, detail.get("subcode"))
         return cls(row, f"{detail.get('error')} ({row.meaning})", detail)
+
+    @property
+    def is_outage(self) -> bool:
+        """Whether Graph failed by itself, as an answer or the lack of one has shown."""
+        return bool(self.detail.get("is_outage"))
 
     @property
     def regain_seconds(self) -> float | None:
@@ -117,6 +125,42 @@ def read_outcome_of(
     if waited_seconds > DAY:
         return Retry(message, context=context)
     return Defer(growing(UNREADABLE_WAIT_SECONDS, waited_seconds), Reason.PROCESSING, message, context)
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """How long Graph has failed an event by itself, one call after the other.
+
+    Attributes:
+        count: How many calls, this one too.
+        lasted_seconds: Since the first of them.
+        left_seconds: Until the event expires; None where it never does.
+    """
+
+    count: int
+    lasted_seconds: float
+    left_seconds: float | None
+
+
+def outage_outcome_of(failure: Failure, outage: Outage, first_and_longest: tuple[float, float]) -> Defer | Retry:
+    """Return what becomes of the event when Graph failed by itself before anything was published.
+
+    An outage is no fault of the event's, and costs no attempt: it is tried until it expires, and once more before that
+    however late Graph comes back. Without a deadline it costs none for a day: what Graph fails with for longer may be
+    what it makes of this content.
+
+    Args:
+        failure: What went wrong.
+        outage: How long that has gone on.
+        first_and_longest: The waits, in seconds; doubling.
+    """
+    if outage.left_seconds is None and outage.lasted_seconds > DAY:
+        return Retry(failure.message, context=failure.detail)
+    first, longest = first_and_longest
+    wait = min(first * 2.0 ** min(outage.count - 1, 32), longest)
+    if outage.left_seconds is not None:
+        wait = min(wait, max(outage.left_seconds / 2, first))
+    return Defer(wait, Reason.RATE_LIMITED, failure.message, failure.detail)
 
 
 def growing(first_and_longest: tuple[float, float], elapsed_seconds: float) -> float:

@@ -6,6 +6,7 @@ what can be repeated; here is what can't.
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +21,7 @@ from outbox.outcome import Dead, Defer, Hold, Outcome, Published, Reason, Retry,
 from publisher.allowance import Allowance
 from publisher.error_table import HOLDING, NOT_SENT, Reaction
 from publisher.errors import CircuitOpen, GraphError, NoAnswer, PublisherError, TooLate
-from publisher.limits import UNREADABLE, Failure, growing, outcome_of, read_outcome_of
+from publisher.limits import UNREADABLE, Failure, Outage, growing, outage_outcome_of, outcome_of, read_outcome_of
 from publisher.looker import Looker
 from publisher.metrics import PublisherMetrics
 from publisher.placement import READS, HandleState, Placement, Prepared, ReadBack, digest, text_digest
@@ -34,6 +35,7 @@ from publisher.trail import NO_ANSWER, PREPARE, PUBLISH, RECONCILE, Trail
 ALREADY_POSTED = 1366051
 # "Publishing quota used up" (sheet 4.3).
 QUOTA_USED_UP = 2207042
+JITTER = 0.5
 
 log = structlog.get_logger()
 
@@ -77,8 +79,10 @@ class Saga:
             # What happens around an irreversible call is caught there: this was a read, or preparing.
             failure = Failure.of(error)
             tried = self.trail.tried(failure)
-            if failure.row.tries:
+            if failure.row.tries or failure.is_outage:
                 await self.ledger.refused(PREPARE, failure.detail)
+            if failure.is_outage:
+                return self._wait_out(failure)
             limit_seconds = self.settings.limit_seconds
             if not isinstance(error, GraphError) or error.endpoint not in READS:
                 return outcome_of(failure, tried=tried, limit_seconds=limit_seconds)
@@ -252,6 +256,8 @@ class Saga:
 
     async def _go_on_after(self, failure: Failure, tried: int, elapsed_seconds: float = 0.0) -> Outcome:
         """Follow an error after which nothing is live."""
+        if failure.is_outage:
+            return self._wait_out(failure)
         match failure.reaction(tried):
             case Reaction.WAIT:
                 return self._wait(tried)
@@ -266,6 +272,15 @@ class Saga:
                     elapsed_seconds=elapsed_seconds,
                     limit_seconds=self.settings.limit_seconds,
                 )
+
+    def _wait_out(self, failure: Failure) -> Defer | Retry:
+        """Wait until Graph works again; of many that it failed not all are to come back at once."""
+        failed, expires_at = self.trail.outages(), self.ledger.event.expires_at
+        left = None if expires_at is None else (expires_at - self.now()).total_seconds()
+        outage = Outage(len(failed), self._age(failed[0]), left)
+        share = secrets.SystemRandom().uniform(1 - JITTER, 1)
+        first, longest = self.settings.outage_seconds
+        return outage_outcome_of(failure, outage, (first * share, longest * share))
 
     def _wait(self, waited: int) -> Defer:
         """Leave the call for later, doubling the wait each time."""

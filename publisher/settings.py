@@ -69,6 +69,9 @@ class PublisherSettings(Settings):
     circuit_seconds: tuple[float, float] = Field(
         default=(5, 60), description="First and longest pause of an open circuit before one call probes; doubling."
     )
+    outage_seconds: tuple[float, float] = Field(
+        default=(2, 300), description="First and longest wait after Meta failed by itself; doubling, with jitter."
+    )
     slow_seconds: tuple[float, float] = Field(
         default=(2, 30), description="Pause between the turns of an account at 75 % of a limit, and just below 90 %."
     )
@@ -145,7 +148,12 @@ class PublisherSettings(Settings):
         return INSTAGRAM_URL if is_meta else self.graph_url
 
     @field_validator(
-        "image_poll_seconds", "video_poll_seconds", "refused_wait_seconds", "circuit_seconds", "slow_seconds"
+        "image_poll_seconds",
+        "video_poll_seconds",
+        "refused_wait_seconds",
+        "circuit_seconds",
+        "outage_seconds",
+        "slow_seconds",
     )
     @classmethod
     def _grows(cls, value: tuple[float, float]) -> tuple[float, float]:

@@ -5,7 +5,8 @@
     upload     done                            the bytes of the container named in it are all there
     media      done                            the media was checked, where no other step says so
                refused                         its host says no
-    prepare    refused                         an error of a call before the intent, where the table bounds how often
+    prepare    refused                         an error of a call before the intent, where the table bounds how often,
+                                               or where Graph failed by itself
     publish    intent -> call -> done          it is live
                               -> refused       verified "answer": a definite refusal
                                                verified "not_sent": no connection, or the intent
@@ -135,6 +136,16 @@ class Trail:
         since = self._prepared_position() if failure.row.reaction is Reaction.WAIT else 0
         details = [s.detail for s in self.ledger.steps if s.state is StepState.REFUSED and s.position > since]
         return sum(1 for d in details if "code" in d and row_for(d["code"], d.get("subcode")) is failure.row)
+
+    def outages(self) -> list[Step]:
+        """Return the calls that Graph has failed by itself since anything was made."""
+        made = (s.position for s in self.ledger.steps if s.state is StepState.DONE and s.name != RECONCILE)
+        since = max(made, default=0)
+        return [
+            s
+            for s in self.ledger.steps
+            if s.position > since and s.detail.get("is_outage") and s.state is StepState.REFUSED
+        ]
 
     def called_at(self, intent: Step) -> datetime:
         """Return when the call of an intent was about to be made: of one that was opened again, the first time."""

@@ -115,7 +115,7 @@ TROUBLES = (
         {"action": "apply_then_error", "code": 4, "subcode": 2207051, "delay_seconds": LISTED_BY_THEN_SECONDS},
         loses_answer=True,
     ),
-    Trouble(30, "upload_photo", {"code": 2}),
+    Trouble(30, "upload_photo", {"code": 324, "subcode": 2069019}),
 )
 
 

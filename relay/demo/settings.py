@@ -71,6 +71,7 @@ def publisher_settings(graph_url: str, token_key: str) -> PublisherSettings:
         image_poll_seconds=(0.3, 1),
         video_poll_seconds=(0.5, 1.5),
         refused_wait_seconds=(0.8, 2),
+        outage_seconds=(0.8, 2),
         reconcile_seconds=RECONCILE_SECONDS,
         list_lag_seconds=RECONCILE_SECONDS,
         reconcile_seconds_max=5,

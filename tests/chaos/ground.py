@@ -230,6 +230,7 @@ def _environment(dsn: str, graph_url: str, keys: str) -> dict[str, str]:
         "PUBLISHER_IMAGE_POLL_SECONDS": "[0.1, 0.2]",
         "PUBLISHER_VIDEO_POLL_SECONDS": "[0.1, 0.3]",
         "PUBLISHER_REFUSED_WAIT_SECONDS": "[0.1, 0.3]",
+        "PUBLISHER_OUTAGE_SECONDS": "[0.1, 0.3]",
         "PUBLISHER_READ_SECONDS": "2",
         "PUBLISHER_PUBLISH_SECONDS": "1",
         "PUBLISHER_INTENT_SECONDS": "0.5",

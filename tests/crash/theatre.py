@@ -188,6 +188,7 @@ def environment(dsn: str, graph_url: str, key: str) -> dict[str, str]:
         "PUBLISHER_IMAGE_POLL_SECONDS": "[0.02, 0.05]",
         "PUBLISHER_VIDEO_POLL_SECONDS": "[0.02, 0.05]",
         "PUBLISHER_REFUSED_WAIT_SECONDS": "[0.02, 0.05]",
+        "PUBLISHER_OUTAGE_SECONDS": "[0.02, 0.05]",
         "PUBLISHER_PUBLISH_SECONDS": "1",
         "PUBLISHER_INTENT_SECONDS": "0.5",
         "PUBLISHER_RECONCILE_SECONDS": "0.5",

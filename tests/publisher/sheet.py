@@ -62,6 +62,11 @@ class Line:
         return self.code is None and self.subcode is None
 
     @property
+    def is_outage(self) -> bool:
+        """Whether Meta fails by itself."""
+        return self.is_silence or (self.code, self.subcode) in {(1, None), (2, None), (-1, 2207001)}
+
+    @property
     def id(self) -> str:
         """For the names of tests."""
         what = f"silence {self.fault.get('status', 'dropped')}" if self.is_silence else self.code

@@ -264,6 +264,7 @@ def quick(**changes: Any) -> PublisherSettings:
         "image_poll_seconds": (0.01, 0.02),
         "video_poll_seconds": (0.01, 0.02),
         "refused_wait_seconds": (0.01, 0.02),
+        "outage_seconds": (0.01, 0.02),
         "unreadable_seconds": 0.1,
         "read_seconds": 20,
         "create_seconds": 20,

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from outbox.event import JsonObject
 from outbox.ledger import StepState
-from outbox.outcome import Dead, Defer, Hold, Published, Reason, Retry, Unknown
+from outbox.outcome import Dead, Defer, Hold, Published, Reason, Unknown
 from outbox.resolution import Resolution
 from publisher.graph import GraphClient
 from publisher.handler import VariantHandler
@@ -432,7 +432,7 @@ async def test_a_call_that_was_never_sent_is_tried_again_without_looking(stage: 
         event = await stage.approve("instagram image")
         play = await stage.play(event)
     assert isinstance(play.end, Published), play.outcomes
-    assert [type(outcome) for outcome in play.outcomes] == [Retry, Published]
+    assert [type(outcome) for outcome in play.outcomes] == [Defer, Published]
     refusal = next(step for step in await stage.steps(event) if step.state is StepState.REFUSED)
     assert refusal.detail["verified"] == "not_sent"
     assert await stage.live_count() == 1

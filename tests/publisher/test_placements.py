@@ -8,7 +8,7 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from outbox.event import Event
-from outbox.outcome import Dead, Published, Retry
+from outbox.outcome import Dead, Defer, Published
 from publisher.media.rules import kinds_of
 from publisher.placements import PLACEMENTS
 from tests.publisher.stage import Stage
@@ -118,7 +118,7 @@ async def test_a_photo_that_is_sent_in_vain_is_sent_again(stage: Stage) -> None:
     event = await stage.create("facebook", placement="photo", media_url=image, upload=True)
     await stage.graph.fault("upload_photo", "apply_then_drop")
     play = await stage.play(event)
-    assert [type(outcome) for outcome in play.outcomes] == [Retry, Published]
+    assert [type(outcome) for outcome in play.outcomes] == [Defer, Published]
     gone = await stage.create("facebook", placement="photo", media_url=f"{stage.media_url}/none.jpg", upload=True)
     assert isinstance((await stage.play(gone)).end, Dead)
     assert await stage.live_count() == 1

@@ -93,7 +93,7 @@ async def steps_of(stage: Stage, event: Event, prefix: str) -> list[str]:
 
 async def test_children_are_made_once_whatever_becomes_of_their_parent(stage: Stage) -> None:
     """A parent that could not be made is made of the same children."""
-    await stage.graph.fault("create_container", "error", code=2, skip=3, times=2)
+    await stage.graph.fault("create_container", "error", code=324, subcode=2069019, skip=3, times=2)
     event = await stage.approve(CAROUSEL)
     play = await stage.play(event)
     assert [type(outcome) for outcome in play.outcomes if not isinstance(outcome, Defer)] == [Retry, Retry, Published]
