@@ -118,6 +118,18 @@ class MediaUnreachable(PublisherError):
         self.context = context
 
 
+class MediaBusy(PublisherError):
+    """A medium was not read: others of its host are, and take long. That is nobody's fault, and costs no attempt.
+
+    Attributes:
+        wait_seconds: When to try again.
+    """
+
+    def __init__(self, message: str, wait_seconds: float) -> None:
+        super().__init__(message)
+        self.wait_seconds = wait_seconds
+
+
 class MediaUnsuitable(PublisherError):
     """A medium breaks a rule of Meta's.
 

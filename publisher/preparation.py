@@ -23,7 +23,7 @@ from outbox.ledger import Ledger, Step
 from outbox.outcome import Dead, Defer, Outcome, Reason, Retry
 from publisher.allowance import Allowance
 from publisher.error_table import UNLISTED, Reaction
-from publisher.errors import GraphError, MediaUnreachable, MediaUnsuitable, NoAnswer, redacted
+from publisher.errors import GraphError, MediaBusy, MediaUnreachable, MediaUnsuitable, NoAnswer, redacted
 from publisher.limits import UNREADABLE_WAIT_SECONDS, Failure, growing
 from publisher.placement import File, HandleState, HandleStatus, MediaType, Medium, Part, Placement, Prepared, digest
 from publisher.reactions import classify_status
@@ -47,10 +47,10 @@ class MediaSource(Protocol):
     """Reads media where Meta would fetch them."""
 
     async def inspect(self, placement: Placement) -> list[JsonObject]:
-        """Return what was found of each medium. Raises MediaUnreachable, MediaUnsuitable."""
+        """Return what was found of each medium. Raises MediaBusy, MediaUnreachable, MediaUnsuitable."""
 
     async def read(self, url: str) -> bytes:
-        """Return a photo. Raises MediaUnreachable, MediaUnsuitable."""
+        """Return a photo. Raises MediaBusy, MediaUnreachable, MediaUnsuitable."""
 
     def stream(self, url: str, offset: int) -> AbstractAsyncContextManager[tuple[int, AsyncIterator[bytes]]]:
         """Open a medium at an offset: its whole size, and the bytes from there on; both raise MediaUnreachable."""
@@ -91,6 +91,8 @@ class Preparation:
             return await self._advance()
         except MediaUnsuitable as error:
             return Dead(str(error), "media_unsuitable", error.context)
+        except MediaBusy as error:
+            return Defer(error.wait_seconds, Reason.RATE_LIMITED)
         except MediaUnreachable as error:
             if error.is_refusal:
                 request = self._media_digest()

@@ -15,6 +15,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from ipaddress import ip_address
 from urllib.parse import urljoin, urlsplit
 from weakref import WeakValueDictionary
@@ -29,6 +30,7 @@ from outbox.event import JsonObject
 from publisher.errors import MediaUnreachable, MediaUnsuitable
 from publisher.media.facts import IMAGE_HEAD_BYTES, VIDEO_HEAD_BYTES, image_facts, video_facts
 from publisher.media.rules import COVER, violations
+from publisher.media.turns import Turns
 from publisher.placement import MediaType, Medium, Placement
 from publisher.settings import PublisherSettings
 
@@ -37,6 +39,9 @@ USER_AGENT = "facebookexternalhit/1.1 (+http://www.facebook.com/externalhit_uate
 REDIRECTS_MAX = 3
 AT_ONCE = 16
 AT_ONCE_OF_A_HOST = 5
+# Each post holds one of the relay's workers, 64 by default.
+POSTS_OF_A_HOST = 5
+STREAMS_OF_A_HOST = 16
 PARSERS = 2
 # Above every bound of an image: a file is read so far only to learn its size.
 IMAGE_BYTES_MAX = 16 * 1_048_576
@@ -76,13 +81,15 @@ class PublicResolver(AbstractResolver):
 
 @dataclass(frozen=True, slots=True)
 class MediaClient:
-    """Reads media. Its methods raise MediaUnreachable and MediaUnsuitable, and nothing else."""
+    """Reads media. Its methods raise MediaBusy, MediaUnreachable and MediaUnsuitable, and nothing else."""
 
     session: aiohttp.ClientSession
     settings: PublisherSettings
     fetching: anyio.CapacityLimiter
     parsing: anyio.CapacityLimiter
     hosts: WeakValueDictionary[str, anyio.CapacityLimiter] = field(default_factory=WeakValueDictionary)
+    posts: Turns = field(default_factory=partial(Turns, POSTS_OF_A_HOST))
+    streams: Turns = field(default_factory=partial(Turns, STREAMS_OF_A_HOST))
 
     async def inspect(self, placement: Placement) -> list[JsonObject]:
         """Look at all media of a post at once, and return the facts of each.
@@ -90,6 +97,7 @@ class MediaClient:
         Raises:
             MediaUnsuitable: One, or a cover, breaks a rule: the first that does, whatever becomes of the others.
             MediaUnreachable: One could not be read, and none breaks a rule.
+            MediaBusy: Other posts keep its host busy.
         """
         wanted = []
         for number, medium in enumerate(placement.media, start=1):
@@ -107,7 +115,8 @@ class MediaClient:
             except (MediaUnreachable, MediaUnsuitable) as error:
                 errors[index] = error
 
-        async with anyio.create_task_group() as group:
+        hosts = {_host(medium.url) for medium, _, _ in wanted}
+        async with self.posts.take(hosts), anyio.create_task_group() as group:
             for index in range(len(wanted)):
                 group.start_soon(look, index)
         raised = [error for error in errors if error is not None]
@@ -150,7 +159,8 @@ class MediaClient:
 
     async def read(self, url: str) -> bytes:
         """Return a whole image, of a size that any image may have."""
-        async with self._place(url), _until(self.settings.media_seconds), self._open(url) as response:
+        turn, place = self.posts.take({_host(url)}), self._place(url)
+        async with turn, place, _until(self.settings.media_seconds), self._open(url) as response:
             content = await _read_up_to(response, IMAGE_BYTES_MAX + 1)
         if len(content) > IMAGE_BYTES_MAX:
             raise _unsuitable(f"at most {IMAGE_BYTES_MAX:,} bytes", "more", "Meta: Page photos")
@@ -159,7 +169,7 @@ class MediaClient:
     @asynccontextmanager
     async def stream(self, url: str, offset: int) -> AsyncIterator[tuple[int, AsyncIterator[bytes]]]:
         """Open a medium at an offset: its whole size, and the bytes from there on; they too raise MediaUnreachable."""
-        async with self._open(url, offset) as response:
+        async with self.streams.take({_host(url)}), self._open(url, offset) as response:
             if response.status == _NOTHING_LEFT:
                 yield offset, _chunks(response, 0)
                 return

@@ -14,10 +14,10 @@ from aiohttp import web
 from PIL import Image
 from psycopg.types.json import Jsonb
 
-from outbox.event import JsonObject
-from outbox.outcome import Dead, Defer, Published, Retry
+from outbox.event import Event, JsonObject
+from outbox.outcome import Dead, Defer, Outcome, Published, Retry
 from publisher.errors import MediaUnreachable, MediaUnsuitable
-from publisher.media.client import AT_ONCE, AT_ONCE_OF_A_HOST, REDIRECTS_MAX, MediaClient, open_media
+from publisher.media.client import AT_ONCE, AT_ONCE_OF_A_HOST, POSTS_OF_A_HOST, REDIRECTS_MAX, MediaClient, open_media
 from publisher.media.facts import IMAGE_HEAD_BYTES, video_facts
 from publisher.media.rules import RULES, Rule, violations
 from publisher.placement import MediaType, Medium
@@ -256,6 +256,43 @@ async def test_a_slow_host_keeps_only_its_own_media_waiting() -> None:
             assert await client.measure(Medium(MediaType.IMAGE, f"{good}/1.jpg"))
         group.cancel_scope.cancel()
     assert asked == AT_ONCE_OF_A_HOST
+
+
+async def test_a_slow_host_holds_so_many_workers_and_no_more(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The posts behind those are put off, at no attempt: one waits a moment for its turn, those after it do not."""
+    monkeypatch.setattr("publisher.media.turns.WAIT_SECONDS", 0.1)
+    monkeypatch.setattr("publisher.media.turns.BUSY_SECONDS", 1.0)
+    asked, are_asked, goes_on = 0, anyio.Event(), anyio.Event()
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        nonlocal asked
+        asked += 1
+        if asked == POSTS_OF_A_HOST:
+            are_asked.set()
+        await goes_on.wait()
+        return web.Response(body=picture())
+
+    async with serve_answers(answer) as url, open_stage(database, quick(media_seconds=60)) as stage:
+        events = [
+            await stage.create("facebook", media_url=f"{url}/{number}.jpg") for number in range(POSTS_OF_A_HOST + 3)
+        ]
+        ends: list[Outcome] = []
+
+        async def play(event: Event) -> None:
+            ends.append((await stage.play(event)).end)
+
+        async with anyio.create_task_group() as group:
+            for event in events[:POSTS_OF_A_HOST]:
+                group.start_soon(play, event)
+            with anyio.fail_after(20):
+                await are_asked.wait()
+                put_off = [await stage.dispatch(event) for event in events[POSTS_OF_A_HOST:]]
+            goes_on.set()
+        assert [(type(each), each.delay_seconds) for each in put_off if isinstance(each, Defer)] == [(Defer, 1.0)] * 3
+        assert asked >= POSTS_OF_A_HOST
+        for event in events[POSTS_OF_A_HOST:]:
+            await play(event)
+        assert [type(end) for end in ends] == [Published] * len(events)
 
 
 async def test_a_file_is_asked_for_as_it_is() -> None:
