@@ -50,10 +50,12 @@ def refusal_of(event: Event, lookup: Lookup, variant: Variant, account: Account)
 def timing_of(event: Event, lookup: Lookup, variant: Variant) -> Defer | Expired | None:
     """Say that a variant is not to be published now, where it has got other times since its event was emitted.
 
-    An event's own times stand: one that has become due earlier is published when its event is.
+    An event's own times stand: one that has become due earlier is published when its event is. A replay has no
+    deadline: whoever replays what has expired wants it published.
     """
     now = lookup.now()
-    if event.expires_at is not None and variant.expires_at is not None and variant.expires_at <= now:
+    has_deadline = event.expires_at is not None or event.replay_of is None
+    if has_deadline and variant.expires_at is not None and variant.expires_at <= now:
         return Expired(
             f"the deadline of variant {variant.id}, which came after the event, passed before it was published"
         )
