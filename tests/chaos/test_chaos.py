@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter as Tally
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -20,13 +21,14 @@ from tests.chaos.faults import FAULTS
 from tests.chaos.ground import Ground, open_ground
 from tests.chaos.load import ACCOUNTS, FAULTS_AN_ACCOUNT, WRITER_COUNT, create_variants, open_accounts, write_ticks
 from tests.proxy import Mode
+from tests.relay.running import eventually
 
 pytestmark = pytest.mark.anyio
 
 FAULT_COUNT = int(os.environ.get("CHAOS_FAULTS", "8"))
 SEED = int(os.environ["CHAOS_SEED"])
 RELAY_COUNT = 4
-SETTLE_SECONDS = 120.0
+SETTLE_SECONDS = 300.0
 
 
 async def test_whatever_fails_each_event_ends_exactly_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -43,12 +45,10 @@ async def test_whatever_fails_each_event_ends_exactly_once(tmp_path: Path, capsy
     with capsys.disabled():
         print(f"chaos: {time.monotonic() - began_at:.0f} s; {dict(faults)}; {counts}", flush=True)
     assert sum(faults.values()) == FAULT_COUNT
-    assert counts["ticks"] > FAULT_COUNT
-    assert counts["posts"] > 0
 
 
 async def fight(ground: Ground, dice: Random) -> Tally[str]:
-    """Let faults happen, some at the same time, while events are emitted; return which ones."""
+    """Let faults happen, some at the same time, once ticks and posts are emitted; return which ones."""
     happened: Tally[str] = Tally()
     stop = anyio.Event()
     accounts = await open_accounts(ground, ACCOUNTS * (1 + FAULT_COUNT // (FAULTS_AN_ACCOUNT * len(ACCOUNTS))))
@@ -58,6 +58,7 @@ async def fight(ground: Ground, dice: Random) -> Tally[str]:
             for number in range(WRITER_COUNT):
                 writers.start_soon(write_ticks, ground, number, Random(f"{SEED} {number}"), stop)
             writers.start_soon(create_variants, ground, accounts, Random(f"{SEED} variants"), stop)
+            await eventually(partial(anyio.to_thread.run_sync, verdict.has_both, ground.dsn), seconds=SETTLE_SECONDS)
             async with anyio.create_task_group() as faults:
                 for _ in range(FAULT_COUNT):
                     fault = dice.choice(FAULTS)

@@ -55,6 +55,7 @@ NOTHING_OF: tuple[tuple[str, LiteralString, list[str]], ...] = (
     ("events before their turn", OUT_OF_ORDER, [EVENT_TYPE]),
     ("ticks that nobody handled", NEVER_HANDLED, [EVENT_TYPE]),
 )
+BOTH: LiteralString = "select count(distinct type = %s) from outbox.events"
 COUNTS: LiteralString = """
 select
   (select count(*) from outbox.events where type = %s),
@@ -63,6 +64,12 @@ select
   (select count(*) from outbox.attempts),
   (select count(*) from outbox.relays)
 """
+
+
+def has_both(dsn: str) -> bool:
+    """Tell whether there are ticks and posts: what fails from now on, fails under both."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        return connection.execute(BOTH, [EVENT_TYPE]).fetchone() == (2,)
 
 
 def unsettled(dsn: str) -> list[Any]:

@@ -104,7 +104,7 @@ def relay(dsn: str, code: Path) -> Iterator[None]:
             assert poll(lambda: connection.execute(OWNS, name).fetchall() == [(True,)], seconds=60)
         yield
         process.terminate()
-        assert process.wait(30) == 0
+        assert process.wait(120) == 0
 
 
 def ends(dsn: str) -> bool:
