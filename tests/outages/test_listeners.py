@@ -61,7 +61,7 @@ async def past_a_proxy(database: str, script: Script, **changed: float) -> Async
 async def test_a_listener_in_a_black_hole(database: str, script: Script) -> None:
     """Its socket is open and silent: the relay polls meanwhile, and hears again when it can."""
     with capture_logs() as logs:
-        async with past_a_proxy(database, script, lease_seconds=2) as relay:
+        async with past_a_proxy(database, script, lease_seconds=6) as relay:
             await relay.proxy.use(Mode.BLACK_HOLE)
             await eventually(partial(is_deaf, relay.url), seconds=LONG_SECONDS)
             await eventually(partial(polls, relay.url), seconds=LONG_SECONDS)

@@ -125,7 +125,7 @@ async def test_the_network_fails(database: str, script: Script, mode: Mode) -> N
     """Not ready as long as it lasts, alive all the time; one line, however many tries it takes."""
     async with open_proxy(database) as proxy:
         with capture_logs() as logs:
-            async with steady(settings(proxy.dsn(database), lease_seconds=2), script) as url:
+            async with steady(settings(proxy.dsn(database), lease_seconds=6), script) as url:
                 await emit_all(database, ["before"])
                 await ended_once(database, script, ["before"])
                 await proxy.use(mode)
