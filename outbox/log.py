@@ -25,7 +25,7 @@ primary key.
 
 Lanes that change hands come with a cursor of their own. The snapshots of one primary are ordered by inclusion: when two
 readers have read out their windows to one and the same snapshot, they stand at one place, and go on as one. So a lane
-can also be parted from the others, where one key has most of a large window, and come back when that is listed.
+can also be parted from the others, where one key has much of a large window, and come back when that is listed.
 
 `offset 0` in the statements keeps the planner from walking the whole primary key to save a sort.
 """
@@ -36,6 +36,7 @@ from array import array
 from collections import Counter as Tally
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any, LiteralString
 
 from psycopg import AsyncConnection, AsyncCursor
@@ -48,8 +49,12 @@ from outbox.hand import Hand
 from outbox.listing import PIECE_COUNT, Listing
 from outbox.low_water import Cursor, Departure
 
-_SAMPLE_COUNT = 32
-"""Rows of a large window that show whether one key has most of it."""
+_SAMPLE_COUNT = 128
+"""Rows of a large window that show whether a key crowds it."""
+
+_CROWD_SHARE = 6
+"""A key that has a sixth of a large window crowds it: little of that can run soon, for one event of a key runs at once.
+Five keys with as many each all do; of twenty none does."""
 
 READ_NEXT_WINDOW: LiteralString = """
 with w as materialized (select coalesce(%(target)s::pg_snapshot, pg_current_snapshot()) as snapshot)
@@ -119,7 +124,7 @@ class LogReader:
         cursor: Where to begin; then, how far has been read.
         slice_count: The most events that one `read` returns.
         piece_count: The most ids of a large window that are listed at once.
-        parts_crowd: Have a key that has most of a large window parted from the others: its lane, see `crowded_lane`,
+        parts_crowd: Have a key that has much of a large window parted from the others: its lane, see `crowded_lane`,
             and in its lane its own events, see `crowd`.
         hand: What is in hand.
     """
@@ -173,12 +178,12 @@ class LogReader:
 
     @property
     def crowded_lane(self) -> Lane | None:
-        """The lane of a key that has most of what comes next: it is to be parted, or the others wait for its list."""
+        """The lane of a key that has much of what comes next: it is to be parted, or the others wait for its list."""
         return self._crowded_lane
 
     @property
     def crowd(self) -> Event | None:
-        """An event of the key that has most of a large window, while ids of it are listed that `read` does not return.
+        """An event of the key that has much of a large window, while ids of it are listed that `read` does not return.
 
         They are to be taken out with `unlist` before anything else is done with this reader.
         """
@@ -282,7 +287,7 @@ class LogReader:
         return await self._find_crowd()
 
     async def _find_crowd(self) -> Event | None:
-        """Return an event of the key that has most of a window, by some of the rows that were just asked for.
+        """Return an event of the key that crowds a window most, by some of the rows that were just asked for.
 
         Where its lane is to be parted from others, it is noted, and nothing of the window may be begun.
         """
@@ -293,8 +298,9 @@ class LogReader:
             await self._reading.scroll(number * self._reading.rowcount // _SAMPLE_COUNT, mode="absolute")
             some.append(await self._reading.fetchone())
         events = [_event(row[1:]) for row in some if row is not None]
-        [(key, count)] = Tally(event.key for event in events).most_common(1)
-        if key is None or 2 * count <= len(events):
+        keys = Tally(event.key for event in events if event.key is not None)
+        key, count = max(keys.items(), key=itemgetter(1), default=(None, 0))
+        if _CROWD_SHARE * count < len(events):
             return None
         crowd = next(event for event in events if event.key == key)
         if len(self.lanes) > 1 and crowd.lane in self.lanes:

@@ -1,7 +1,7 @@
 """Keeps hot keys from filling the relay: of what is read for them and can't run soon, it keeps only the ids.
 
     room full, and it stays full    -> the keys of which most is in hand are hot
-    one key has most of what is listed, by a sample -> it is hot: it is listed apart, and none of it is read first
+    one key has much of what is listed, by a sample -> it is hot: it is listed apart, and none of it is read first
     more is listed than there is room, and much of what is read is one key's and queues up -> it is hot
     hot key: the first few of it stay in hand; the others spill, 8 bytes each; behind them what is listed of it, without
              being read, and what is read of it later
@@ -122,7 +122,7 @@ class Spill:
                 self._spill_unread(log, next(event for event in events if event.key == key), event_ids)
 
     async def keep_apart(self, log: LogReader, crowd: Event) -> int:
-        """Spill, without reading them, all that is listed of the key that has most of a window, and return how many.
+        """Spill, without reading them, all that is listed of the key that has much of a window, and return how many.
 
         Where they are few after all, they are fetched at once. Raises psycopg.Error.
         """

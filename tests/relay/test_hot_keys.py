@@ -95,20 +95,21 @@ async def test_a_hot_keys_backlog_is_not_read_before_what_others_emit_after_it(
     assert handled == sorted(set(handled))
 
 
-async def test_nobody_waits_while_the_events_of_a_hot_key_are_listed(
-    own_server: Callable[..., EmbeddedPostgres], script: Script
+@pytest.mark.parametrize("hot_count", [1, 5])
+async def test_nobody_waits_while_the_events_of_hot_keys_are_listed(
+    own_server: Callable[..., EmbeddedPostgres], script: Script, hot_count: int
 ) -> None:
-    """Its lane is read aside: the server may take its time for that. Afterwards one look is for all again."""
-    many = "select count(outbox.emit('t', '{\"name\": \"hot\"}', 'k')) from generate_series(1, 500)"
+    """Their lanes are read aside: the server may take its time for that. Afterwards one look is for all again."""
+    many = "select count(outbox.emit('t', '{\"name\": \"hot\"}', 'k' || n %% %s)) from generate_series(1, 500) as n"
     async with counting(own_server) as counted:
         store = counted.store
-        hot_lane = await value(store, LANE, ["k"])
-        others = [key for key in "abcdefgh" if await value(store, LANE, [key]) != hot_lane][:3]
+        hot_lanes = [await value(store, LANE, [f"k{number}"]) for number in range(hot_count)]
+        others = [key for key in "abcdefgh" if await value(store, LANE, [key]) not in hot_lanes][:3]
         async with working(settings(counted.dsn, in_hand_max=100, slice_count=20), script):
             lists_for_ever = await value(store, ASIDE)
             os.kill(lists_for_ever, signal.SIGSTOP)
             try:
-                await store.execute(many)
+                await store.execute(many, [hot_count])
                 for key in others:
                     await state_is(store, await emit(store, key, key=key), "published")
                 assert "hot" not in script.calls
@@ -116,7 +117,8 @@ async def test_nobody_waits_while_the_events_of_a_hot_key_are_listed(
                 os.kill(lists_for_ever, signal.SIGCONT)
             await all_settled(store, 503, seconds=60)
             looks_before = await counted.quiet(LOOK)
-            await state_is(store, await emit(store, "last", key="k"), "published")
+            await state_is(store, await emit(store, "last", key="k0"), "published")
             assert await counted.quiet(LOOK) == looks_before + 1
-    handled = [ledger.event.id for name, ledger in script.handled if name == "hot"]
-    assert handled == sorted(set(handled))
+    for hot in range(hot_count):
+        handled = [ledger.event.id for _, ledger in script.handled if ledger.event.key == f"k{hot}"]
+        assert handled == sorted(set(handled))
