@@ -63,6 +63,7 @@ def test_what_may_be_a_secret_is_struck_out(text: str) -> None:
     [
         "gave up after 3 attempts: no answer",
         "event 17 of instagram:17841400000000000 expired",
+        "17841400000000000",
         "can't connect to PostgreSQL at db:5432/app: connection refused",
     ],
 )
