@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from outbox.encode import encode, encode_numbers
 from outbox.event import Event, EventId, JsonObject, Lane
@@ -72,8 +72,7 @@ class HoldRow:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class StepRow:
+class StepRow(NamedTuple):
     """A row of `outbox.steps`. `call_seconds`: how long the lease must outlive now, for an intent."""
 
     event: Event

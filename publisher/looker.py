@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 import structlog
@@ -37,7 +37,7 @@ def intended_of(trail: Trail, variant: Variant) -> Variant:
     if placement == variant.placement and (not variant.media or shown in {"carousel", variant.media[0].media_type}):
         return variant
     medium = Medium(MediaType.VIDEO if shown == "video" else MediaType.IMAGE, "")
-    return replace(variant, placement=placement, media=(medium,))
+    return variant._replace(placement=placement, media=(medium,))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import LiteralString
+from typing import LiteralString, NamedTuple
 from uuid import UUID
 
 from psycopg import AsyncConnection
@@ -121,8 +121,7 @@ class VariantCreated(BaseModel):
     created_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
+class Account(NamedTuple):
     """Who publishes."""
 
     platform: str
@@ -135,8 +134,7 @@ class Account:
         return f"{self.platform}:{self.remote_id}"
 
 
-@dataclass(frozen=True, slots=True)
-class Variant:
+class Variant(NamedTuple):
     """What is published, as `social.content_variants` has it; `media` holds one medium, several or none."""
 
     id: UUID
@@ -155,8 +153,7 @@ class Variant:
     expires_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Lookup:
+class Lookup(NamedTuple):
     """What one lookup found, and by what database.
 
     Attributes:
