@@ -19,6 +19,7 @@ from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool
 from pydantic import BaseModel, ConfigDict
 
+from outbox.encode import encode_ids
 from outbox.event import Event, EventId, JsonObject
 from publisher.errors import VariantUnreadable
 from publisher.placement import MediaType, Medium
@@ -205,8 +206,8 @@ class Variants:
 
     async def _read(self, wanted: Sequence[VariantCreated]) -> list[tuple[TupleRow, float]]:
         arguments = {
-            "variant_ids": [created.variant_id for created in wanted],
-            "account_ids": [created.account_id for created in wanted],
+            "variant_ids": encode_ids(created.variant_id for created in wanted),
+            "account_ids": encode_ids(created.account_id for created in wanted),
         }
         async with self.connections.connection() as connection:
             rows = await (await connection.execute(LOOK_UP, arguments, prepare=True)).fetchall()

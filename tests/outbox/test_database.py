@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from typing import LiteralString
+from uuid import UUID, uuid4
 
 import anyio
 import anyio.to_thread
@@ -15,6 +16,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import PoolTimeout
 
 from outbox import database as connections
+from outbox.encode import encode_ids
 from outbox.errors import DatabaseUnsuitable
 from outbox.grants import find_missing, grants_of
 from schema.embedded import EmbeddedPostgres
@@ -150,6 +152,12 @@ async def test_json_survives_the_round_trip(store: Store) -> None:
     """What was stored comes back equal, non-ASCII included."""
     await store.execute("select outbox.emit('t', %s)", [psycopg.types.json.Jsonb({"a": [1, None, "ü"]})])
     assert await value(store, "select payload from outbox.events") == {"a": [1, None, "ü"]}
+
+
+@pytest.mark.parametrize("ids", [[], [None], [uuid4(), None, UUID(int=0), UUID(int=2**128 - 1)]])
+async def test_ids_arrive_in_their_order_with_their_gaps(store: Store, ids: list[UUID | None]) -> None:
+    """Those that are left out too."""
+    assert await value(store, "select %s::uuid[]", [encode_ids(ids)]) == ids
 
 
 async def test_a_connection_of_the_pool_that_has_ended_is_not_handed_out(database: str, store: Store) -> None:
