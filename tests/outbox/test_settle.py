@@ -276,7 +276,7 @@ async def test_waiting_again_keeps_since_when_and_the_last_error(store: Store) -
     await settle(store, relay_id, Batch(waits=[again]))
     [row] = await rows(store, "select waiting_since, error, reason, attempts, deferrals from outbox.waiting")
     assert row == (since, "no answer", "held", 4, 5)
-    assert await value(store, DUE_IN, [of.id]) == pytest.approx(600, abs=5)
+    assert await value(store, DUE_IN, [of.id]) == pytest.approx(600, abs=100)
 
 
 async def test_waiting_again_takes_a_newer_error(store: Store) -> None:
@@ -298,18 +298,18 @@ async def test_a_wait_may_be_for_ever(store: Store) -> None:
     assert await value(store, "select held_until = 'infinity' from outbox.holds") is True
 
 
-@pytest.mark.parametrize(("then", "left"), [(10.0, 60.0), (600.0, 600.0), (math.inf, math.inf)])
+@pytest.mark.parametrize(("then", "left"), [(100.0, 600.0), (6000.0, 6000.0), (math.inf, math.inf)])
 async def test_a_hold_is_never_shortened(store: Store, then: float, left: float) -> None:
     """Of two holds on a key the longer one stands."""
     relay_id = await incarnate(store)
-    for seconds in (60.0, then):
+    for seconds in (600.0, then):
         await settle(store, relay_id, Batch(holds=[HoldRow("key", "k", seconds, f"for {seconds}")]))
     [(until, reason)] = await rows(
         store,
         "select case when held_until = 'infinity' then 'Infinity'::float8 "
         "else extract(epoch from held_until - clock_timestamp())::float8 end, reason from outbox.holds",
     )
-    assert until == pytest.approx(left, abs=5)
+    assert until == pytest.approx(left, abs=100)
     assert reason == f"for {left}"
 
 
@@ -330,7 +330,7 @@ async def test_a_receipt_says_when_the_last_dispatch_began(store: Store) -> None
         relay_id,
         Batch(
             receipts=[
-                replace(receipt(dispatched), dispatched_seconds_ago=3.0),
+                replace(receipt(dispatched), dispatched_seconds_ago=300.0),
                 replace(receipt(never), outcome="expired", result=None, dispatched_seconds_ago=None),
             ]
         ),
@@ -339,7 +339,7 @@ async def test_a_receipt_says_when_the_last_dispatch_began(store: Store) -> None
         store,
         "select extract(epoch from settled_at - dispatched_at)::float8, result from outbox.receipts order by event_id",
     )
-    assert found[0] == (pytest.approx(3, abs=0.1), {"remote_id": "1"})
+    assert found[0] == (pytest.approx(300, abs=30), {"remote_id": "1"})
     assert found[1] == (None, None)
 
 

@@ -119,7 +119,7 @@ async def test_action_blocked_and_absent_holds_the_account_for_a_day(stage: Stag
     play = await stage.play(event)
     assert isinstance(play.end, Hold)
     assert play.end.reason == "account"
-    assert 86_390 < play.end.delay_seconds <= 86_400
+    assert 86_000 < play.end.delay_seconds <= 86_400
     assert (await stage.trail(event))[-1] == "publish refused"
     assert await stage.live_count() == 0
 
