@@ -49,10 +49,13 @@ where datname = current_database() and application_name like 'outbox-%' and appl
 
 
 def settings(dsn: str, **changes: Any) -> RelaySettings:
-    """Settings of a relay that is quick about everything; polls are slow, so that what is prompt was not polled."""
+    """Settings of a relay that is quick about everything but to lose its lease, as a busy machine might have it.
+
+    Polls are slow, so that what is prompt was not polled.
+    """
     quick = {
         "metrics_port": 0,
-        "lease_seconds": 5.0,
+        "lease_seconds": 15.0,
         "poll_seconds": 60.0,
         "cursor_seconds": 0.1,
         "gauge_seconds": 0.5,
