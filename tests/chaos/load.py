@@ -82,8 +82,9 @@ async def create_variants(ground: Ground, accounts: list[str], dice: Random, sto
 
 
 def choose(accounts: Sequence[str], dice: Random) -> tuple[Kind, str]:
-    """Return a kind of post, each as likely as another, and an account that can have it."""
-    kind = dice.choice(tuple(KIND.values()))
+    """Return a kind of post, each that they can have as likely as another, and an account that can have it."""
+    platforms = {account.partition(":")[0] for account in accounts}
+    kind = dice.choice([kind for kind in KIND.values() if kind.platform in platforms])
     return kind, dice.choice([account for account in accounts if account.startswith(f"{kind.platform}:")])
 
 
