@@ -122,8 +122,8 @@ class EmbeddedPostgres:
 
     @property
     def pid(self) -> int | None:
-        """The server's process, or None while it is stopped."""
-        return None if self._process is None else self._process.pid
+        """The server's process, or None while it is stopped, also where it ended by itself."""
+        return None if self._process is None or self._process.poll() is not None else self._process.pid
 
     @property
     def directory(self) -> Path:
