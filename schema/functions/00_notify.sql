@@ -5,7 +5,7 @@
 -- find by themselves what changed, a little later: so from nine tenths on they are not told.
 --
 -- Called by: the functions that change something for people, as their owner; relays.
--- Locks:     a lock of the whole cluster, through the caller's commit.
+-- Locks:     none here; the caller's commit takes the lock of the whole cluster that each commit takes that notifies.
 -- Raises:    nothing.
 create or replace function outbox.notify(topic text) returns void
 language sql
